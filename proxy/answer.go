@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Reply is an answer of our own, ready to be written by any engine.
+type Reply struct {
+	Status int
+	Header []Field
+	Body   []byte // empty in a gRPC answer
+}
+
+// problem is the body of RFC 9457.
+type problem struct {
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Detail   string `json:"detail"`
+	Code     Reason `json:"code"`
+	Instance string `json:"instance"`
+}
+
+// Refusal turns a verdict that refuses into the answer to send: status, Proxy-Status (RFC 9209), WWW-Authenticate
+// (RFC 6750, section 3), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too.
+// To a gRPC request the answer is Trailers-Only, as gRPC over HTTP/2 has it.
+func Refusal(v *Verdict, grpc bool, instance string) Reply {
+	reason := v.Reason
+	e, ok := table[reason]
+	if !ok {
+		reason = InternalError
+		e = table[reason]
+	}
+	detail := v.Detail
+	if detail == "" {
+		detail = e.detail
+	}
+	header := make([]Field, 0, 6)
+	header = append(header,
+		Field{"Proxy-Status", "sidepass; error=" + e.proxyError + `; details="` + string(reason) + `"`},
+		Field{"Cache-Control", "no-store"})
+	if e.challenge != "" {
+		header = append(header, Field{"Www-Authenticate", challenge(v, e, detail)})
+	}
+	if e.status == 405 {
+		header = append(header, Field{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
+	}
+	if e.status == 503 {
+		header = append(header, Field{"Retry-After", strconv.Itoa(seconds(v.RetryAfter))})
+	}
+	if grpc {
+		header = append(header,
+			Field{"Content-Type", "application/grpc"},
+			Field{"Grpc-Status", strconv.Itoa(grpcStatus(e.status))},
+			Field{"Grpc-Message", string(reason)})
+		return Reply{Status: 200, Header: header}
+	}
+	body, _ := json.Marshal(problem{e.title, e.status, detail, reason, instance}) // strings and ints always marshal
+	header = append(header, Field{"Content-Type", "application/problem+json"})
+	return Reply{Status: e.status, Header: header, Body: append(body, '\n')}
+}
+
+// challenge is the value of WWW-Authenticate (RFC 6750, section 3; RFC 9728, section 5.1).
+func challenge(v *Verdict, e entry, detail string) string {
+	var params []string
+	if e.challenge != "-" {
+		params = append(params, `error="`+e.challenge+`"`, `error_description="`+describable(detail)+`"`)
+	}
+	if v.Scope != "" {
+		params = append(params, `scope="`+describable(v.Scope)+`"`)
+	}
+	if v.ResourceMetadata != "" {
+		params = append(params, `resource_metadata="`+v.ResourceMetadata+`"`)
+	}
+	if len(params) == 0 {
+		return "Bearer"
+	}
+	return "Bearer " + strings.Join(params, ", ")
+}
+
+// describable keeps what RFC 6750, section 3, allows in error_description and scope: printable ASCII without quote and backslash.
+func describable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '`':
+			return '\''
+		case r < 0x20 || r > 0x7e || r == '\\':
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func seconds(d time.Duration) int {
+	return max(1, int((d+time.Second-1)/time.Second))
+}
+
+// grpcStatus maps an HTTP status of ours to a gRPC code.
+func grpcStatus(status int) int {
+	switch status {
+	case 400:
+		return 3 // INVALID_ARGUMENT
+	case 401:
+		return 16 // UNAUTHENTICATED
+	case 403, 421:
+		return 7 // PERMISSION_DENIED
+	case 405:
+		return 12 // UNIMPLEMENTED
+	case 431:
+		return 8 // RESOURCE_EXHAUSTED
+	case 502, 503, 504:
+		return 14 // UNAVAILABLE
+	}
+	return 13 // INTERNAL
+}
