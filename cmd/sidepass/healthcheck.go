@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sidepass/sidepass/config"
+)
+
+func (a *app) healthcheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask the local /readyz; for images without a shell",
+		Long: `Asks /readyz of the sidecar that runs here, where the configuration says that it listens.
+Exits 0 when it is ready; otherwise prints what is missing and exits 1.
+
+  HEALTHCHECK CMD ["/sidepass", "healthcheck"]`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := a.load()
+			if err != nil {
+				return err
+			}
+			if err := healthcheck(cmd.Context(), loaded.Config.Metrics.Listen); err != nil {
+				return fail(exitFailed, err)
+			}
+			fmt.Fprintln(a.out, "ready")
+			return nil
+		},
+	}
+}
+
+func healthcheck(ctx context.Context, listen config.Listen) error {
+	if listen.Off() {
+		return fmt.Errorf("there is nothing to ask: metrics.listen is off, and /readyz is served there")
+	}
+	network, address := listen.Network, listen.Address
+	if network == "tcp" {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return err
+		}
+		if port == "0" {
+			return fmt.Errorf("metrics.listen has port 0, so the address of the running sidecar is not known here; give it a port")
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		address = net.JoinHostPort(host, port)
+	}
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no sidecar answers at %s: %w", address, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(body)))
+	}
+	return nil
+}

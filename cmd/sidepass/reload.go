@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sidepass/sidepass/config"
+)
+
+// reload reads the configuration anew and installs it, whole or not at all. What needs a restart is held back, logged
+// and shown in the status; the rest applies to all requests that start from now on.
+func (s *sidecar) reload(ctx context.Context) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	err := s.tryReload(ctx)
+	s.metrics.ConfigReload(err == nil, time.Now())
+	if err == nil {
+		return
+	}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			s.o.Log.Error("the configuration cannot be used; the old one stays", zap.String("problem", p.String()))
+		}
+		return
+	}
+	s.o.Log.Error("the configuration cannot be used; the old one stays", zap.Error(err))
+}
+
+func (s *sidecar) tryReload(ctx context.Context) error {
+	loaded, err := s.o.Load()
+	if err != nil {
+		return err
+	}
+	waiting := holdBack(s.current.Load().loaded.Config, loaded.Config)
+	g, err := s.process.build(loaded, s.bound)
+	if err != nil {
+		return err
+	}
+	s.startKeys(g)
+	s.awaitKeys(ctx, g)
+	s.install(g)
+	s.stopKeys(g)
+	s.prefetch(g)
+	s.announce(loaded.Config)
+	s.restart.Store(&waiting)
+	if len(waiting) > 0 {
+		s.o.Log.Warn("reloaded; some changes wait for a restart", zap.Strings("restart_required", waiting))
+	} else {
+		s.o.Log.Info("reloaded")
+	}
+	return nil
+}
+
+// awaitKeys gives new issuers' keys the time of one attempt, so that the first tokens under the new configuration can be judged.
+func (s *sidecar) awaitKeys(ctx context.Context, g *generation) {
+	for _, t := range g.trusted {
+		deadline := time.After(t.config.Timeout)
+		for !t.keys.Ready() && t.keys.Status().Attempted.IsZero() {
+			select {
+			case <-deadline:
+				return
+			case <-ctx.Done():
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// holdBack puts back into a new configuration what needs a restart to change, and names it.
+func holdBack(old, now *config.Config) (waiting []string) {
+	keep := func(key string, changed bool, restore func()) {
+		if changed {
+			waiting = append(waiting, key)
+			restore()
+		}
+	}
+	keep("metrics.listen", old.Metrics.Listen != now.Metrics.Listen, func() { now.Metrics.Listen = old.Metrics.Listen })
+	keep("admin.listen", old.Admin.Listen != now.Admin.Listen, func() { now.Admin.Listen = old.Admin.Listen })
+	keep("engine", old.Engine != now.Engine, func() { now.Engine = old.Engine })
+	keep("tracing", old.Tracing != now.Tracing, func() { now.Tracing = old.Tracing })
+	// A direction that comes has no listener yet; one that goes keeps what it has.
+	keep("inbound", (old.Inbound == nil) != (now.Inbound == nil), func() {
+		now.Inbound = old.Inbound
+		if old.Inbound != nil {
+			for _, t := range old.Inbound.Trust {
+				keepIssuer(old, now, t.Issuer)
+			}
+		}
+	})
+	keep("outbound", (old.Outbound == nil) != (now.Outbound == nil), func() {
+		now.Outbound = old.Outbound
+		if old.Outbound != nil {
+			for _, r := range old.Outbound.Routes {
+				keepIssuer(old, now, r.Issuer)
+			}
+		}
+	})
+	if old.Inbound != nil {
+		keep("inbound.listen", old.Inbound.Listen != now.Inbound.Listen, func() { now.Inbound.Listen = old.Inbound.Listen })
+		keep("inbound.max_header_bytes", old.Inbound.MaxHeaderBytes != now.Inbound.MaxHeaderBytes, func() { now.Inbound.MaxHeaderBytes = old.Inbound.MaxHeaderBytes })
+		keep("inbound.trusted_proxies", !slices.Equal(old.Inbound.TrustedProxies, now.Inbound.TrustedProxies), func() { now.Inbound.TrustedProxies = old.Inbound.TrustedProxies })
+	}
+	if old.Outbound != nil {
+		keep("outbound.listen", old.Outbound.Listen != now.Outbound.Listen, func() { now.Outbound.Listen = old.Outbound.Listen })
+		waiting = append(waiting, holdBackRoutes(old, now)...)
+	}
+	slices.SortFunc(waiting, strings.Compare)
+	return waiting
+}
+
+// holdBackRoutes keeps the routes with a listener of their own as they are open now.
+func holdBackRoutes(old, now *config.Config) (waiting []string) {
+	routes := slices.Clone(now.Outbound.Routes)
+	for i, r := range routes {
+		before := slices.IndexFunc(old.Outbound.Routes, func(o config.Route) bool { return o.Name == r.Name && o.Listen.IsSet() })
+		switch {
+		case before >= 0 && !r.Listen.IsSet(), before < 0 && r.Listen.IsSet():
+			waiting = append(waiting, "outbound.routes["+r.Name+"].listen")
+			if before >= 0 {
+				routes[i] = old.Outbound.Routes[before]
+				keepIssuer(old, now, routes[i].Issuer)
+			} else {
+				routes[i].Name = "" // dropped below
+			}
+		case before >= 0 && old.Outbound.Routes[before].Listen != r.Listen:
+			waiting = append(waiting, "outbound.routes["+r.Name+"].listen")
+			routes[i].Listen = old.Outbound.Routes[before].Listen
+		}
+	}
+	routes = slices.DeleteFunc(routes, func(r config.Route) bool { return r.Name == "" })
+	for _, o := range old.Outbound.Routes {
+		if o.Listen.IsSet() && !slices.ContainsFunc(now.Outbound.Routes, func(r config.Route) bool { return r.Name == o.Name }) {
+			waiting = append(waiting, "outbound.routes["+o.Name+"].listen")
+			routes = append(routes, o)
+			keepIssuer(old, now, o.Issuer)
+		}
+	}
+	now.Outbound.Routes = routes
+	return waiting
+}
+
+// keepIssuer keeps an issuer that something held back still needs.
+func keepIssuer(old, now *config.Config, name string) {
+	same := func(i config.Issuer) bool { return i.Name == name }
+	if slices.ContainsFunc(now.Issuers, same) {
+		return
+	}
+	if i := slices.IndexFunc(old.Issuers, same); i >= 0 {
+		now.Issuers = append(now.Issuers, old.Issuers[i])
+	}
+}

@@ -1,0 +1,403 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/admin"
+	"github.com/sidepass/sidepass/proxy/engine"
+	"github.com/sidepass/sidepass/proxy/jwks"
+	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/verify"
+	"github.com/sidepass/sidepass/tokencache"
+)
+
+// sidecarOptions are what a sidecar is given by the command that runs it.
+type sidecarOptions struct {
+	// Load reads the configuration anew, for a reload.
+	Load  func() (*config.Loaded, error)
+	Log   *zap.Logger
+	Level zap.AtomicLevel
+}
+
+// sidecar is one running sidepass: its listeners, and the generation of gates that serves them.
+type sidecar struct {
+	o       sidecarOptions
+	process *process
+	metrics *admin.Metrics
+	health  *admin.Health
+	started time.Time
+	logs    logChoice
+
+	bound     map[string]string // :: listener → bound address
+	listeners []*listener
+	admin     atomic.Pointer[http.Handler]
+	out, in   engine.Generations
+
+	current    atomic.Pointer[generation]
+	prefetches sync.WaitGroup
+	prefetched sync.Map // :: tokencache.Key → true once the first attempt has ended
+
+	reloading sync.Mutex
+	restart   atomic.Pointer[[]string]
+	running   map[keysKey]context.CancelFunc // under reloading
+	group     errgroup.Group                 // key refreshes
+	keysCtx   context.Context
+	keysStop  context.CancelFunc
+}
+
+// listener is an open listener and what serves it.
+type listener struct {
+	name string
+	net.Listener
+	server interface {
+		Serve(net.Listener) error
+		Shutdown(context.Context) error
+	}
+}
+
+// newSidecar opens the listeners and builds the first generation. Nothing is served before run. An error decides the
+// exit code: 2 for a configuration that cannot be used, 1 for a machine on which it cannot run.
+func newSidecar(loaded *config.Loaded, o sidecarOptions) (s *sidecar, err error) {
+	if err := unbuilt(loaded.Config); err != nil {
+		return nil, fail(exitUnusable, err)
+	}
+	version, commit := buildInfo()
+	s = &sidecar{
+		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{},
+		metrics: admin.NewMetrics(admin.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}), health: &admin.Health{},
+	}
+	s.keysCtx, s.keysStop = context.WithCancel(context.Background())
+	s.process = &process{
+		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
+		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()},
+	}
+	s.process.observe = s.observers()
+	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
+	if s.process.verified, err = verify.NewCache(0); err != nil {
+		return nil, fail(exitFailed, err)
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := s.listen(loaded.Config); err != nil {
+		return nil, fail(exitFailed, err)
+	}
+	g, err := s.process.build(loaded, s.bound)
+	if err != nil {
+		return nil, fail(exitUnusable, err)
+	}
+	s.setReadiness(loaded.Config)
+	s.install(g)
+	s.metrics.ConfigLoaded(time.Now())
+	return s, nil
+}
+
+// pseudonym is a name for Via that tells neither host nor service (RFC 9110, section 7.6.3).
+func pseudonym() string {
+	b := make([]byte, 6)
+	_, _ = rand.Read(b)
+	return "sidepass-" + hex.EncodeToString(b)
+}
+
+// listen opens every listener of the configuration.
+func (s *sidecar) listen(c *config.Config) error {
+	errorLog := zap.NewStdLog(s.o.Log.Named("http"))
+	open := func(name, key string, l config.Listen, server func() *listener) error {
+		if l.Off() || !l.IsSet() {
+			return nil
+		}
+		opened, err := engine.Listen(l.Network, l.Address, fs.FileMode(l.Mode))
+		if err != nil {
+			return fmt.Errorf("%s: cannot listen on %s: %w; another process may have it, or the address is not this machine's", key, l, err)
+		}
+		made := server()
+		made.name, made.Listener = name, opened
+		s.listeners = append(s.listeners, made)
+		s.bound[name] = opened.Addr().String()
+		if l.Network == "unix" {
+			s.bound[name] = "unix:" + l.Address
+		}
+		return nil
+	}
+	carry := func(o engine.Options) func() *listener {
+		return func() *listener {
+			o.ErrorLog, o.Observer = errorLog, s.process.observe.engine(o.Name)
+			return &listener{server: engine.New(o)}
+		}
+	}
+	plain := func(h http.Handler) func() *listener {
+		return func() *listener {
+			return &listener{server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog}}
+		}
+	}
+	if in := c.Inbound; in != nil {
+		if err := open(inboundListener, "inbound.listen", in.Listen, carry(engine.Options{
+			Name: inboundListener, Generations: &s.in, Via: s.process.via[inboundListener], MaxHeaderBytes: int(in.MaxHeaderBytes),
+			Forwarded: &engine.Forwarded{Trusted: in.TrustedProxies},
+		})); err != nil {
+			return err
+		}
+	}
+	if out := c.Outbound; out != nil {
+		o := engine.Options{Generations: &s.out, Via: s.process.via[outboundListener], ViaOnAnswers: true}
+		o.Name = outboundListener
+		if err := open(outboundListener, "outbound.listen", out.Listen, carry(o)); err != nil {
+			return err
+		}
+		for _, r := range out.Routes {
+			o.Name = routeListener(r.Name)
+			if err := open(o.Name, "outbound.routes["+r.Name+"].listen", r.Listen, carry(o)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := open(metricsListener, "metrics.listen", c.Metrics.Listen, plain(admin.MetricsHandler(s.metrics, s.health, nil))); err != nil {
+		return err
+	}
+	return open(adminListener, "admin.listen", c.Admin.Listen, plain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		(*s.admin.Load()).ServeHTTP(w, r)
+	})))
+}
+
+// install makes a generation the one that requests get from now on.
+func (s *sidecar) install(g *generation) {
+	c := g.loaded.Config
+	for _, f := range g.activate {
+		f()
+	}
+	s.process.issuers, s.process.keys = g.issuers, g.keys
+	setLevel(s.o.Level, c.Log.Level)
+	s.logs.current.Store(&c.Log)
+	s.metrics.Describe(labels(c))
+	directions := 0
+	var left atomic.Int32
+	release := func() {
+		if left.Add(-1) == 0 {
+			g.close()
+		}
+	}
+	for _, gate := range []bool{g.outbound != nil, g.inbound != nil} {
+		if gate {
+			directions++
+		}
+	}
+	left.Store(int32(directions))
+	s.current.Store(g)
+	s.setAdmin(g)
+	if g.outbound != nil {
+		s.out.Swap(g.outbound, release)
+	}
+	if g.inbound != nil {
+		s.in.Swap(g.inbound, release)
+	}
+}
+
+func (s *sidecar) setAdmin(g *generation) {
+	c := g.loaded.Config
+	level := s.o.Level
+	h := admin.Handler(admin.Options{
+		Listen: c.Admin.Listen.String(), Status: s.status, Level: &level, Pprof: c.Admin.PProf,
+		TokenAPI: c.Admin.TokenAPI, Token: s.token,
+		Config: func() json.RawMessage {
+			b, err := json.Marshal(g.loaded.Effective())
+			if err != nil {
+				return json.RawMessage("null")
+			}
+			return b
+		},
+	})
+	s.admin.Store(&h)
+}
+
+// run serves until ctx ends, then drains and returns. It may be called once.
+func (s *sidecar) run(ctx context.Context) error {
+	defer s.close()
+	g := s.current.Load()
+	var servers errgroup.Group
+	failed := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		s.o.Log.Info("listening", zap.String("listener", l.name), zap.String("address", s.bound[l.name]))
+		servers.Go(func() error {
+			if err := l.server.Serve(l.Listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("the listener %s ended: %w", l.name, err)
+			}
+			return nil
+		})
+	}
+	s.announce(g.loaded.Config)
+	s.runKeys(g)
+	s.prefetch(g)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.drain()
+	_ = servers.Wait()
+	return err
+}
+
+// announce logs what an operator should know of a configuration.
+func (s *sidecar) announce(c *config.Config) {
+	if c.Outbound == nil {
+		return
+	}
+	for _, r := range c.Outbound.Routes {
+		scheme, host := r.Upstream.Scheme, r.Upstream.Host
+		if !r.Upstream.IsSet() {
+			scheme, host = r.Scheme, r.Host
+		}
+		if scheme == "http" && r.Upstream.Socket == "" && !loopback(host) {
+			s.o.Log.Warn("this route sends its token over plain HTTP to another machine; use an https upstream where there is one",
+				zap.String("route", r.Name), zap.String("upstream", scheme+"://"+host))
+		}
+	}
+}
+
+// loopback says whether an authority is this machine's own.
+func loopback(authority string) bool {
+	host, _, ok := proxy.SplitAuthority(authority)
+	ip := net.ParseIP(host)
+	return ok && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// runKeys starts the refresh of key sets that this generation needs and ends that of others.
+func (s *sidecar) runKeys(g *generation) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.startKeys(g)
+}
+
+func (s *sidecar) startKeys(g *generation) {
+	for key, keys := range g.keys {
+		if s.running[key] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(s.keysCtx)
+		s.running[key] = stop
+		s.group.Go(func() error { return keys.Run(ctx) })
+	}
+}
+
+// stopKeys ends the refresh of key sets that no configuration names any more.
+func (s *sidecar) stopKeys(g *generation) {
+	for key, stop := range s.running {
+		if g.keys[key] == nil {
+			stop()
+			delete(s.running, key)
+		}
+	}
+}
+
+// prefetch asks for each route's token once, in the background.
+func (s *sidecar) prefetch(g *generation) {
+	if !g.loaded.Config.Tokens.Prefetch {
+		return
+	}
+	for _, r := range g.routes {
+		if _, known := s.prefetched.LoadOrStore(r.key, false); known {
+			continue
+		}
+		s.prefetches.Go(func() {
+			defer s.prefetched.Store(r.key, true)
+			s.firstToken(s.keysCtx, r.entry)
+		})
+	}
+}
+
+// firstToken makes the first attempt at a token. A server that is only just starting, as in a compose file, gets a second chance at once.
+func (s *sidecar) firstToken(ctx context.Context, e *tokencache.Entry) {
+	_, _, err := e.Get(ctx)
+	var f *tokencache.Failure
+	if !errors.As(err, &f) || f.Kind == tokencache.Refused || f.RetryAfter > 2*time.Second {
+		return
+	}
+	select {
+	case <-time.After(f.RetryAfter):
+		_, _, _ = e.Get(ctx)
+	case <-ctx.Done():
+	}
+}
+
+// drain ends the serving: readiness first, then the network's way in, then the app's way out, which it may need to the last.
+func (s *sidecar) drain() {
+	c := s.current.Load().loaded.Config.Shutdown
+	s.health.Drain()
+	s.o.Log.Info("draining", zap.Duration("delay", c.Delay), zap.Duration("timeout", c.Timeout))
+	time.Sleep(c.Delay)
+	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+	defer cancel()
+	shutdown := func(match func(name string) bool) {
+		var group errgroup.Group
+		for _, l := range s.listeners {
+			if match(l.name) {
+				group.Go(func() error { return l.server.Shutdown(ctx) })
+			}
+		}
+		if err := group.Wait(); err != nil {
+			s.o.Log.Warn("requests were cut off at the end of shutdown.timeout", zap.Error(err))
+		}
+	}
+	shutdown(func(name string) bool { return name == inboundListener })
+	shutdown(func(name string) bool { return strings.HasPrefix(name, outboundListener) })
+	shutdown(func(name string) bool { return name == metricsListener || name == adminListener })
+}
+
+// close ends what run or newSidecar started, and waits for it.
+func (s *sidecar) close() {
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	s.keysStop()
+	s.process.tokens.Close()
+	s.prefetches.Wait()
+	_ = s.group.Wait()
+	for _, i := range s.process.issuers {
+		i.http.CloseIdle()
+	}
+	if g := s.current.Load(); g != nil {
+		g.close()
+	}
+}
+
+// addresses returns where the listeners are bound.
+func (s *sidecar) addresses() map[string]string { return maps.Clone(s.bound) }
+
+// awaitReady waits until the sidecar is ready, or says what is missing.
+func (s *sidecar) awaitReady(ctx context.Context) error {
+	deadline := time.After(10 * time.Second)
+	for {
+		missing := s.health.Ready()
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline:
+			return fmt.Errorf("not ready: %s", strings.Join(missing, "; "))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}

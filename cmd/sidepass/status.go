@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/admin"
+	"github.com/sidepass/sidepass/tokencache"
+)
+
+// status is what the status page and /api/status show.
+func (s *sidecar) status() admin.Status {
+	g, now := s.current.Load(), time.Now()
+	c := g.loaded.Config
+	version, commit := buildInfo()
+	st := admin.Status{Version: version, Commit: commit, Started: s.started, Missing: s.missing(), Listeners: s.addresses()}
+	if s.health.Draining() {
+		st.Missing = append(st.Missing, "the sidecar is shutting down")
+	}
+	st.Ready = len(st.Missing) == 0
+	if waiting := s.restart.Load(); waiting != nil {
+		st.RestartRequired = *waiting
+	}
+	for _, r := range g.routes {
+		e := r.entry.Status(now)
+		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess}
+		if e.Token != nil {
+			rs.ExpiresAt = e.Token.Expiry
+		}
+		if e.Failure != nil {
+			rs.LastError = e.Failure.Detail
+		}
+		st.Routes = append(st.Routes, rs)
+	}
+	for _, i := range c.Issuers {
+		is := admin.IssuerStatus{Name: i.Name, URL: i.URL.String()}
+		for _, t := range g.trusted {
+			if t.config.Name == i.Name {
+				k := t.keys.Status()
+				is.Keys, is.LastRefresh = k.Keys, k.Loaded
+				if k.Err != nil {
+					is.LastError = k.Err.Error()
+				}
+			}
+		}
+		st.Issuers = append(st.Issuers, is)
+	}
+	if c.Inbound != nil {
+		for _, r := range c.Inbound.Rules {
+			st.Rules = append(st.Rules, admin.RuleStatus{Name: r.Name, Match: r.Match, Needs: needs(r), Mode: r.Mode})
+		}
+	}
+	return st
+}
+
+// needs says what a rule asks for, in the configuration's words.
+func needs(r config.Rule) []string {
+	if r.Anonymous() {
+		return []string{"anonymous"}
+	}
+	var out []string
+	add := func(key string, values []string) {
+		if len(values) > 0 {
+			out = append(out, key+": "+strings.Join(values, " "))
+		}
+	}
+	add("scopes", r.Scopes)
+	add("any_scope", r.AnyScope)
+	add("clients", r.Clients)
+	for _, c := range r.Claims {
+		add("claims", []string{c.String()})
+	}
+	if len(out) == 0 {
+		out = []string{"token"}
+	}
+	return out
+}
+
+// token serves the token API from the cache.
+func (s *sidecar) token(ctx context.Context, name string) (admin.TokenAnswer, error) {
+	for _, r := range s.current.Load().routes {
+		if r.config.Name != name {
+			continue
+		}
+		t, lookup, err := r.entry.Get(ctx)
+		s.metrics.TokenCacheLookup(name, string(lookup))
+		if err != nil {
+			return admin.TokenAnswer{}, tokenError(name, err)
+		}
+		scope := t.Scope
+		if scope == "" {
+			scope = strings.Join(r.config.Scopes, " ")
+		}
+		return admin.TokenAnswer{AccessToken: t.Reveal, Type: t.Scheme, ExpiresAt: t.Expiry, Scope: scope}, nil
+	}
+	return admin.TokenAnswer{}, &admin.TokenError{Reason: proxy.NoRoute}
+}
+
+func tokenError(route string, err error) error {
+	var f *tokencache.Failure
+	if !errors.As(err, &f) {
+		return &admin.TokenError{Reason: proxy.TokenUnavailable, RetryAfter: time.Second}
+	}
+	e := &admin.TokenError{Reason: proxy.TokenUnavailable, Detail: fmt.Sprintf("No access token for route %s: %s", route, f.Detail), RetryAfter: f.RetryAfter}
+	if f.Kind == tokencache.Refused {
+		e.Reason = proxy.TokenRefused
+	}
+	return e
+}

@@ -1,0 +1,53 @@
+// Runs oidc-provider on a free loopback port and prints one line of JSON: {"issuer": "http://127.0.0.1:…"}.
+// It issues JWT access tokens by `resource`, each resource with its own algorithm, and refuses any other resource.
+// It ends when its standard input closes.
+import { generateKeyPairSync } from 'node:crypto';
+import { createServer } from 'node:http';
+import { Provider, errors } from 'oidc-provider';
+
+const secret = process.env.CLIENT_SECRET;
+if (!secret) throw new Error('set CLIENT_SECRET');
+
+const resources = { 'https://rs256.example': 'RS256', 'https://es256.example': 'ES256', 'https://eddsa.example': 'EdDSA' };
+
+const jwk = (kid, alg, [type, options]) =>
+  ({ ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }), kid, alg, use: 'sig' });
+
+const server = createServer();
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const client = (client_id, token_endpoint_auth_method) => ({
+    client_id, client_secret: secret, token_endpoint_auth_method,
+    grant_types: ['client_credentials'], response_types: [], redirect_uris: [],
+  });
+  const provider = new Provider(issuer, {
+    clients: [client('basic', 'client_secret_basic'), client('post', 'client_secret_post')],
+    jwks: {
+      keys: [
+        jwk('rsa-1', 'RS256', ['rsa', { modulusLength: 2048 }]),
+        jwk('ec-1', 'ES256', ['ec', { namedCurve: 'P-256' }]),
+        jwk('ed-1', 'EdDSA', ['ed25519', {}]),
+      ],
+    },
+    scopes: ['read:orders', 'write:orders'],
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      introspection: { enabled: true },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo(_ctx, resource) {
+          const alg = resources[resource];
+          if (!alg) throw new errors.InvalidTarget();
+          return { scope: 'read:orders write:orders', audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: 300, jwt: { sign: { alg } } };
+        },
+      },
+    },
+  });
+  server.on('request', provider.callback());
+  console.log(JSON.stringify({ issuer }));
+});
+
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));
