@@ -144,10 +144,10 @@ inbound:
   claim_headers: [client_id=X-Client]
   rules:
     - name: read-orders
-      match: [GET /orders/{id}]
+      match: ["GET /orders/{id}"]
       scopes: [read:orders]
     - name: write-orders
-      match: [POST /orders]
+      match: ["POST /orders"]
       scopes: [write:orders]
 metrics: {listen: "LISTEN:0"}
 admin: {listen: "off"}

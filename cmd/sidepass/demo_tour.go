@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 )
@@ -97,11 +96,10 @@ func (t *tour) call(what string, client *http.Client, method, url, token string,
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	code, why := "ok", strings.TrimSpace(string(body))
-	if m := proxyStatusDetails.FindStringSubmatch(resp.Header.Get("Proxy-Status")); m != nil {
-		code = m[1]
-		var problem struct{ Detail string }
+	if resp.Header.Get("Content-Type") == "application/problem+json" {
+		var problem struct{ Code, Detail string }
 		_ = json.Unmarshal(body, &problem)
-		why = problem.Detail
+		code, why = problem.Code, problem.Detail
 	}
 	mark := "✓"
 	if resp.StatusCode != status || code != reason {
@@ -110,8 +108,6 @@ func (t *tour) call(what string, client *http.Client, method, url, token string,
 	}
 	fmt.Fprintf(t.world.out, "  %s %d %-18s %-4s %s\n      %s\n      %s\n", mark, resp.StatusCode, code, method, url, what, why)
 }
-
-var proxyStatusDetails = regexp.MustCompile(`^sidepass; .*details="([a-z_]+)"`)
 
 // tamper changes one character of a token's signature.
 func tamper(token string) string {

@@ -95,7 +95,11 @@ outbound:
 				}
 			}
 			before := app.Count()
-			want(t, do(t, client, "POST", "http://rs256.internal/orders", nil), 403, "insufficient_scope")
+			denied := do(t, client, "POST", "http://rs256.internal/orders", nil)
+			want(t, denied, 403, "") // the service's sidecar's answer, not that of the app's
+			if !strings.Contains(denied.header.Get("Www-Authenticate"), `scope="write:orders"`) {
+				t.Errorf("the answer does not name the scope: %v", denied.header)
+			}
 			refused := get(t, client, "http://refused.internal/orders/1")
 			want(t, refused, 502, "token_refused")
 			if !strings.Contains(refused.body, "invalid_target") {
