@@ -1,0 +1,53 @@
+package tokencache
+
+import "time"
+
+// Kind says what a failure means for the next attempt.
+type Kind int
+
+const (
+	// Unavailable: the issuer cannot be reached, is failing, or its answer makes no sense. Back-off 1 s to 8 s.
+	Unavailable Kind = iota
+	// Throttled: the issuer limits us. Like Unavailable, and RetryAfter says how long.
+	Throttled
+	// Refused: the issuer said no, and will say so again until somebody changes something. Remembered 5 s to 60 s.
+	Refused
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Refused:
+		return "refused"
+	case Throttled:
+		return "throttled"
+	}
+	return "unavailable"
+}
+
+// The results of a token request that are not an OAuth error code.
+const (
+	ResultOK              = "ok"
+	ResultOther           = "other_error"
+	ResultTimeout         = "timeout"
+	ResultUnreachable     = "unreachable"
+	ResultThrottled       = "throttled"
+	ResultInvalidResponse = "invalid_response"
+)
+
+// Failure is why there is no token. A Source returns it, and Get returns it, so errors.As finds it in either.
+// It holds no secret and may be shown. It is immutable.
+type Failure struct {
+	Kind   Kind
+	Result string // the metric's word: a registered OAuth error code or one of the Result constants
+	Code   string // the issuer's OAuth error code, "" when it gave none
+	Detail string // a sentence that says what happened and what to do
+
+	// RetryAfter is, from a Source, what the issuer asked for (zero: nothing), and from Get, how long it is until
+	// the issuer is asked again.
+	RetryAfter time.Duration
+
+	// Broken says that the connection was refused or broken before there was an answer: worth one more try at once.
+	Broken bool
+}
+
+func (f *Failure) Error() string { return f.Detail }

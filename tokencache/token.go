@@ -1,0 +1,30 @@
+package tokencache
+
+import "time"
+
+// Token is an access token and its lifetime. It is immutable, safe for concurrent use, and cannot be printed:
+// its text comes out by Reveal and Authorization only.
+type Token struct {
+	// authorization is "Bearer …". It is a pointer to a string because package fmt prints what is in unexported fields,
+	// and what pointers to structs point to, but of this only the address.
+	authorization *string
+
+	Scheme   string    // of the Authorization header: "Bearer"
+	Scope    string    // what the issuer says it granted; "" when it says nothing
+	Obtained time.Time // when the answer was received, with the monotonic clock
+	Expiry   time.Time // Obtained plus the lifetime; never taken from the token itself
+}
+
+// NewToken is a bearer token that was received at obtained, a reading of time.Now, and lives for lifetime.
+// The caller has checked that value is legal in a header. scope is what the issuer granted.
+func NewToken(value, scope string, obtained time.Time, lifetime time.Duration) *Token {
+	const scheme = "Bearer"
+	authorization := scheme + " " + value
+	return &Token{authorization: &authorization, Scheme: scheme, Scope: scope, Obtained: obtained, Expiry: obtained.Add(lifetime)}
+}
+
+// Reveal is the bare token.
+func (t *Token) Reveal() string { return (*t.authorization)[len(t.Scheme)+1:] }
+
+// Authorization is the whole value of an Authorization header, made once: it costs no allocation.
+func (t *Token) Authorization() string { return *t.authorization }
