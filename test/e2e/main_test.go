@@ -117,11 +117,14 @@ func (s *sidecar) configure(yaml string) {
 	s.write("sidepass.yaml", strings.ReplaceAll(yaml, "{dir}", s.dir))
 }
 
-func (s *sidecar) spawn() {
+func (s *sidecar) spawn() { s.spawnWith(nil, "run", "--config", s.config) }
+
+// spawnWith runs the binary with an environment and arguments; without arguments, as an image does.
+func (s *sidecar) spawnWith(environ []string, args ...string) {
 	s.t.Helper()
 	s.log, s.ended = &output{}, make(chan struct{})
-	s.cmd = exec.Command(binary, "run", "--config", s.config)
-	s.cmd.Env, s.cmd.Dir = []string{"HOME=" + s.dir}, s.dir
+	s.cmd = exec.Command(binary, args...)
+	s.cmd.Env, s.cmd.Dir = append([]string{"HOME=" + s.dir}, environ...), s.t.TempDir()
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
