@@ -76,12 +76,12 @@ type listener struct {
 
 // newSidecar opens the listeners and builds the first generation. Nothing is served before run. An error decides the
 // exit code: 2 for a configuration that cannot be used, 1 for a machine on which it cannot run.
-func newSidecar(loaded *config.Loaded, o sidecarOptions) (s *sidecar, err error) {
+func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 	if err := unbuilt(loaded.Config); err != nil {
 		return nil, fail(exitUnusable, err)
 	}
 	version, commit := buildInfo()
-	s = &sidecar{
+	s := &sidecar{
 		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{},
 		metrics: admin.NewMetrics(admin.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}), health: &admin.Health{},
 	}
@@ -92,25 +92,29 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (s *sidecar, err error)
 	}
 	s.process.observe = s.observers()
 	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
-	if s.process.verified, err = verify.NewCache(0); err != nil {
-		return nil, fail(exitFailed, err)
+	err := s.begin(loaded)
+	if err != nil {
+		s.close()
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
+	return s, nil
+}
+
+func (s *sidecar) begin(loaded *config.Loaded) (err error) {
+	if s.process.verified, err = verify.NewCache(0); err != nil {
+		return fail(exitFailed, err)
+	}
 	if err := s.listen(loaded.Config); err != nil {
-		return nil, fail(exitFailed, err)
+		return fail(exitFailed, err)
 	}
 	g, err := s.process.build(loaded, s.bound)
 	if err != nil {
-		return nil, fail(exitUnusable, err)
+		return fail(exitUnusable, err)
 	}
 	s.setReadiness(loaded.Config)
 	s.install(g)
 	s.metrics.ConfigLoaded(time.Now())
-	return s, nil
+	return nil
 }
 
 // pseudonym is a name for Via that tells neither host nor service (RFC 9110, section 7.6.3).

@@ -1,0 +1,322 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/sidepass/sidepass/proxy"
+)
+
+// destination is where and under what name a request is sent.
+type destination struct {
+	up                      *Upstream
+	scheme, authority, host string
+	url                     url.URL
+}
+
+// endToEnd are fields that a client cannot have removed by naming them in Connection: they are for the upstream.
+var endToEnd = [...]string{"Authorization", "Via"}
+
+// forward sends the request on and the answer back.
+func (x *exchange) forward() {
+	if err := x.aim(&x.verdict); err != nil {
+		x.refuse(x.because(explain(err, false)))
+		return
+	}
+	in := x.in
+	if in.ProtoMajor == 1 && in.ContentLength != 0 {
+		// Otherwise net/http reads the rest of the body before it lets an answer begin.
+		_ = http.NewResponseController(x.rw).EnableFullDuplex()
+	}
+	if x.req.Upgrade != "" {
+		if x.upgrade = mayUpgrade(&x.req, in); !x.upgrade {
+			delete(in.Header, "Upgrade") // the request goes on as an ordinary one (RFC 9110, section 7.8)
+		}
+	}
+	if x.verdict.Timeout > 0 {
+		ctx, cancel := context.WithCancelCause(in.Context())
+		x.giveUp, x.limited = cancel, ctx
+		x.timer = time.AfterFunc(x.verdict.Timeout, func() { cancel(errTimeout) })
+		in = in.WithContext(ctx)
+	}
+	x.rp.ServeHTTP(x, in)
+}
+
+// aim works out the destination that a verdict names.
+func (x *exchange) aim(v *proxy.Verdict) error {
+	up, ok := v.Upstream.(*Upstream)
+	if !ok || up == nil {
+		return errNoUpstream
+	}
+	d := destination{up: up, scheme: up.scheme, authority: up.authority, host: v.Host}
+	if v.Scheme != "" {
+		d.scheme = v.Scheme
+	}
+	if v.Authority != "" {
+		d.authority = v.Authority
+	}
+	if d.scheme != "http" && d.scheme != "https" || d.authority == "" {
+		return errNoUpstream
+	}
+	if d.host == "" {
+		d.host = d.authority
+	}
+	path := x.req.Target.Path
+	if v.Path != "" {
+		path = v.Path
+	}
+	query := x.req.Target.Query
+	d.url = url.URL{Scheme: d.scheme, Host: d.authority}
+	if query != "" {
+		d.url.RawQuery = query[1:]
+		d.url.ForceQuery = query == "?"
+	}
+	switch {
+	case up.proxied(d.scheme):
+		d.url.Opaque = "//" + d.authority + path // net/http puts the scheme before it
+	case !strings.HasPrefix(path, "//"):
+		d.url.Opaque = path
+	default:
+		// In Opaque two slashes would begin an authority. A path that RFC 3986 allows goes unchanged this way too.
+		plain, err := url.PathUnescape(path)
+		d.url.Path, d.url.RawPath = plain, path
+		if err != nil || d.url.EscapedPath() != path {
+			return errTarget
+		}
+	}
+	x.destination = d
+	return nil
+}
+
+// rewrite is called by ReverseProxy with the hop-by-hop fields already gone from Out.
+func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
+	in, out := pr.In, pr.Out
+	h := out.Header
+	restore(h, in.Header, endToEnd[:])
+	if f := x.s.options.Forwarded; f != nil {
+		f.set(h, in)
+	} else {
+		restore(h, in.Header, clientFields[:])
+	}
+	if via := x.s.viaOf(in.ProtoMajor, in.ProtoMinor); via != "" {
+		h["Via"] = append(h["Via"], via)
+	}
+	if out.Body != nil {
+		limit := int64(0)
+		if x.verdict.Follow != nil {
+			limit = x.verdict.ReplayLimit
+		}
+		x.body = newBody(in, out.Body, limit)
+		out.Body = x.body
+	}
+	out.Trailer = nil
+	if x.body != nil && len(in.Trailer) > 0 && (x.req.HTTP2 || x.req.GRPC) {
+		out.Trailer = trailers(in.Trailer, &x.verdict)
+		x.body.out = out.Trailer
+	}
+	x.taken = apply(h, &x.verdict, x.taken)
+	x.address(out)
+}
+
+func (x *exchange) address(out *http.Request) {
+	*out.URL = x.url
+	out.Host = x.host
+}
+
+// RoundTrip sends the request, once or, when the verdict's Follow wants it, twice.
+func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
+	res, err := x.send(out)
+	if err != nil || x.verdict.Follow == nil {
+		return res, err
+	}
+	follow := x.verdict.Follow
+	x.head = headOf(res)
+	next, again := follow.Answered(out.Context(), &x.head, x.replayable(&x.head))
+	if !again || next.Action != proxy.Forward {
+		return res, nil
+	}
+	second := out.WithContext(out.Context())
+	second.URL = new(url.URL)
+	second.Header = out.Header.Clone()
+	second.Trailer = out.Trailer.Clone()
+	undo(second.Header, &x.verdict, x.taken)
+	if x.body != nil {
+		if !x.body.finish() {
+			return res, nil // asked for against what we said
+		}
+		second.Body = x.body.again()
+		second.GetBody = func() (io.ReadCloser, error) { return x.body.again(), nil }
+	}
+	if err := x.aim(&next); err != nil {
+		_ = res.Body.Close()
+		return nil, err
+	}
+	forget(res)
+	x.again = true
+	x.taken = apply(second.Header, &next, x.taken[:0])
+	x.address(second)
+	if next.Note == (proxy.Note{}) {
+		next.Note = x.verdict.Note
+	}
+	x.verdict = next
+	if res, err = x.send(second); err != nil {
+		return nil, err
+	}
+	x.head = headOf(res)
+	x.head.Again = true
+	follow.Answered(out.Context(), &x.head, false)
+	return res, nil
+}
+
+// send sends a request once.
+func (x *exchange) send(out *http.Request) (*http.Response, error) {
+	res, err := x.up.transport(x.scheme, x.req.HTTP2, x.upgrade).RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols && x.upgrade {
+		return res, nil
+	}
+	_ = res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return nil, errSwitched // ReverseProxy would join the connections even without an Upgrade on either side
+	}
+	return nil, errStatus
+}
+
+// replayable says whether the request can be sent again. When the answer refuses the token, a short body of known
+// length is read to its end first: the client is sending it anyway.
+func (x *exchange) replayable(head *proxy.Head) bool {
+	b := x.body
+	if b == nil {
+		return true
+	}
+	if n := x.in.ContentLength; !b.ended.Load() && (n < 0 || n > b.limit || !head.Unauthorized()) {
+		return false
+	}
+	return b.finish()
+}
+
+func headOf(res *http.Response) proxy.Head {
+	head := proxy.Head{Status: res.StatusCode, Header: fields(res.Header)}
+	if isGRPC(res.Header["Content-Type"]) {
+		head.GRPCStatus = res.Header.Get("Grpc-Status")
+	}
+	return head
+}
+
+// forget ends an answer that nobody will see; a short one is read, so that its connection can be used again.
+func forget(res *http.Response) {
+	if n := res.ContentLength; n >= 0 && n <= 16<<10 {
+		_, _ = io.CopyN(io.Discard, res.Body, n+1)
+	}
+	_ = res.Body.Close()
+}
+
+// modify is called by ReverseProxy with the hop-by-hop fields already gone from the answer.
+func (x *exchange) modify(res *http.Response) error {
+	dropOwnStatus(res.Header)
+	if x.s.options.ViaOnAnswers {
+		if via := x.s.viaOf(res.ProtoMajor, res.ProtoMinor); via != "" {
+			res.Header["Via"] = append(res.Header["Via"], via)
+		}
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		x.status = res.StatusCode
+		if x.timer != nil {
+			x.timer.Stop() // a timeout is for answers; a WebSocket has had its own
+		}
+		return nil
+	}
+	switch {
+	case res.ContentLength == 0 || x.in.Method == "HEAD":
+		// The head must go together with the end of the stream: a gRPC client takes it for Trailers-Only only then.
+		x.rp.FlushInterval = 0
+	case res.ContentLength > 0:
+		// Long enough for a short answer to go in one piece, short enough to hold nothing back.
+		x.rp.FlushInterval = time.Millisecond
+	default:
+		x.rp.FlushInterval = -1
+	}
+	x.answer = answer{ReadCloser: res.Body, res: res}
+	res.Body = &x.answer
+	return nil
+}
+
+// failed is called by ReverseProxy when there is no answer to pass on.
+func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
+	switch {
+	case x.hijacked:
+		x.err = explain(err, false)
+	case x.timedOut():
+		x.refuse(x.because(fail(proxy.UpstreamTimeout, "The upstream did not answer within the route's `timeout`.", errTimeout)))
+	case x.in.Context().Err() != nil:
+		x.gone, x.err = true, errClientGone
+	case x.body != nil && x.body.broken.Load():
+		x.refuse(x.because(fail(proxy.MalformedRequest, "The request's content is not framed as HTTP has it.", err)))
+	default:
+		x.refuse(x.because(explain(err, x.prior())))
+	}
+}
+
+// timedOut says whether the verdict's time is over.
+func (x *exchange) timedOut() bool { return x.limited != nil && context.Cause(x.limited) == errTimeout }
+
+// prior says whether the request was sent as HTTP/2 to an upstream that had not said that it speaks it.
+func (x *exchange) prior() bool {
+	return x.up.transport(x.scheme, x.req.HTTP2, x.upgrade) == x.up.h2 && x.scheme == "http"
+}
+
+// because turns a failure into a verdict that refuses.
+func (x *exchange) because(f *failure) *proxy.Verdict {
+	x.err = f
+	x.verdict.Action, x.verdict.Reason, x.verdict.Detail = proxy.Refuse, f.reason, f.detail
+	return &x.verdict
+}
+
+// answer is the body of an upstream's answer.
+type answer struct {
+	io.ReadCloser
+	res *http.Response
+	err error // why it broke off
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		if len(a.res.Trailer) > 0 {
+			dropOwnStatus(a.res.Trailer)
+			for name := range a.res.Trailer {
+				if !httpguts.ValidTrailerHeader(name) {
+					delete(a.res.Trailer, name)
+				}
+			}
+		}
+	case err != nil:
+		a.err = err
+	}
+	return n, err
+}
+
+// bufferPool holds the buffers that answers are copied through.
+type bufferPool struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[bufferSize]byte); ok {
+		return b[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*[bufferSize]byte)(b)) }

@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/sidepass/sidepass/proxy"
+)
+
+// rawOrigin is an upstream that reads a request's head and answers with these bytes, then closes. It returns its address.
+func rawOrigin(t testing.TB, answer string) string {
+	return connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			_, _ = io.WriteString(c, answer)
+		}
+	})
+}
+
+// connOrigin is an upstream that does as it likes with each connection, which is closed afterwards.
+func connOrigin(t testing.TB, handle func(net.Conn, *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				handle(c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String()
+}
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, p := range texts {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func replaceListener(l net.Listener) originOption {
+	return func(s *httptest.Server) {
+		_ = s.Listener.Close()
+		s.Listener = l
+	}
+}
+
+// serveOn is serve on a listener of the test's own.
+func serveOn(t testing.TB, l net.Listener, gate proxy.Gate, change ...func(*Options)) *side {
+	s := &side{gens: new(Generations), l: l}
+	return start(t, s, gate, change...)
+}
+
+// judged shows each request to a function on its way to a gate.
+func judged(gate proxy.Gate, look func(*proxy.Request)) gateFunc {
+	return func(ctx context.Context, r *proxy.Request) proxy.Verdict {
+		look(r)
+		return gate.Admit(ctx, r)
+	}
+}
+
+type hs = httptest.Server
+
+// poolOf trusts a TLS origin.
+func poolOf(o *origin) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(o.Certificate())
+	return p
+}
+
+// closedPort is an address where nobody listens.
+func closedPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}

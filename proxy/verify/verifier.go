@@ -1,0 +1,141 @@
+// Package verify answers one question: is this token good? It judges a JWT access token (RFC 7519, RFC 8725, RFC 9068)
+// by the issuers that are trusted, their keys, and what is expected of their tokens. It knows no HTTP.
+//
+// Nothing in a token chooses how it is checked: a token's `iss` selects a trust, whose configuration says the keys and
+// the algorithms. Signatures are verified by github.com/golang-jwt/jwt/v5, everything around them is checked here,
+// strictly, before: see the list of checks in judge.go.
+package verify
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sidepass/sidepass/proxy"
+)
+
+// MaxTokenBytes is the length of the longest token that is looked at.
+const MaxTokenBytes = 32 << 10
+
+// Options are what a Verifier works by.
+type Options struct {
+	// Trusts are the trusted issuers, at least one, each identifier once.
+	Trusts []Trust
+	// Cache keeps tokens that were verified. It may be shared with other Verifiers, before and after this one; nil keeps none.
+	Cache *Cache
+	// Leeway is how far clocks may be apart (RFC 7519, section 4.1.4).
+	Leeway time.Duration
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Observer is told what happens.
+	Observer Observer
+}
+
+// Observer is a set of optional functions. They are called on the request's path and must not block.
+type Observer struct {
+	// CacheLookup is told of each look-up in the cache: CacheHit, CacheMiss or CacheRefused.
+	CacheLookup func(result string)
+}
+
+// Verifier judges tokens. It is immutable and safe for concurrent use.
+type Verifier struct {
+	trusts map[string]*trust // :: issuer identifier → trust
+	cache  *Cache
+	leeway time.Duration
+	now    func() time.Time
+	lookup func(result string)
+}
+
+// New returns a Verifier, or an error that says which trust cannot work.
+func New(o Options) (*Verifier, error) {
+	trusts, err := compileAll(o.Trusts)
+	if err != nil {
+		return nil, err
+	}
+	if o.Leeway < 0 {
+		return nil, errors.New("the leeway is negative")
+	}
+	v := &Verifier{trusts: trusts, cache: o.Cache, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup}
+	if v.now == nil {
+		v.now = time.Now
+	}
+	if v.lookup == nil {
+		v.lookup = func(string) {}
+	}
+	return v, nil
+}
+
+// Verify judges a token in the compact serialization (RFC 7515, section 7.1). The error is always an [*Error]. It may
+// block, until ctx ends, for the keys of the token's issuer. It keeps no reference to compact.
+//
+// For a token that was verified before, the time is checked again, and that its key is still published where the
+// issuer's key set was replaced; that takes no parsing and no allocation.
+func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
+	now := v.now()
+	cache := v.cache
+	if len(compact) > MaxTokenBytes {
+		cache = nil // it is refused before anything of its length is done
+	}
+	var id digest
+	if cache != nil {
+		id = digestOf(compact)
+		if token, err := v.cached(id, now); err != nil {
+			return nil, err
+		} else if token != nil {
+			return token, nil
+		}
+	}
+	j := judgement{v: v, compact: compact, now: now}
+	if err := j.run(ctx); err != nil {
+		if cache != nil && err.Reason == proxy.BadSignature {
+			cache.refuse(id, &j)
+		}
+		return nil, err
+	}
+	if cache != nil {
+		cache.keep(id, &j)
+	}
+	return j.token, nil
+}
+
+// Introspected judges what the issuer of that configured name said about an opaque token (RFC 7662, section 2.2): the
+// text of its answer, after `active` was found to be true. Claims are checked as those of a JWT are, except that `iss` and
+// `exp` may be absent and that nothing is signed. The error is always an [*Error].
+func (v *Verifier) Introspected(issuer string, answer string) (*Token, error) {
+	j := judgement{v: v, now: v.now(), introspected: true}
+	for _, t := range v.trusts {
+		if t.Name == issuer {
+			j.trust = t
+		}
+	}
+	if j.trust == nil {
+		return nil, refuse(proxy.UntrustedIssuer, "")
+	}
+	if err := j.introspection(answer); err != nil {
+		return nil, err
+	}
+	return j.token, nil
+}
+
+// Step is one check and how it ended.
+type Step struct {
+	// Name says in a word or two what is checked.
+	Name string
+	// Err is nil when the check passed.
+	Err *Error
+}
+
+// Explain judges a token as [Verifier.Verify] does, without the cache, and returns the checks in the order in which they
+// were made. Only the last can have failed; the token is nil if it did.
+func (v *Verifier) Explain(ctx context.Context, compact string) ([]Step, *Token) {
+	j := judgement{v: v, compact: compact, now: v.now()}
+	var steps []Step
+	for _, c := range checks {
+		err := j.check(ctx, c)
+		steps = append(steps, Step{c.name, err})
+		if err != nil {
+			return steps, nil
+		}
+	}
+	return steps, j.token
+}
