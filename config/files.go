@@ -11,43 +11,27 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 )
 
 // files checks every file that a value names: it must be usable at start, or the
 // configuration is not.
 func (v *validator) files() {
-	v.filesOf(reflect.ValueOf(v.cfg).Elem(), "")
+	for _, r := range references(v.cfg) {
+		err := checkFile(r.purpose, r.File)
+		switch {
+		case err == nil:
+		case v.keepsLastGood != nil && v.keepsLastGood(r.File):
+			v.unusable = append(v.unusable, UnusableFile{r, err.Error()})
+		default:
+			v.problem(r.Path, "the file "+shown(r.File)+" "+err.Error(), fileHint(r.purpose))
+		}
+	}
 	for i, issuer := range v.cfg.Issuers {
 		v.pair(elementPath("issuers", i)+".client", issuer.Client.CertFile, issuer.Client.KeyFile)
 	}
 	if in := v.cfg.Inbound; in != nil {
 		v.pair("inbound.tls", in.TLS.CertFile, in.TLS.KeyFile)
-	}
-}
-
-func (v *validator) filesOf(value reflect.Value, path string) {
-	for _, f := range fieldsOf(value.Type()) {
-		target, fieldPath := value.Field(f.index), keyPath(path, f.key)
-		if target.Kind() == reflect.Pointer {
-			if target.IsNil() {
-				continue
-			}
-			target = target.Elem()
-		}
-		switch {
-		case f.shape == section:
-			v.filesOf(target, fieldPath)
-		case f.shape == things:
-			for i := range target.Len() {
-				v.filesOf(target.Index(i), elementPath(fieldPath, i))
-			}
-		case f.file != "" && target.String() != "":
-			if err := checkFile(f.file, target.String()); err != nil {
-				v.problem(fieldPath, "the file "+shown(target.String())+" "+err.Error(), fileHint(f.file))
-			}
-		}
 	}
 }
 

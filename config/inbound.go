@@ -84,7 +84,7 @@ type TLS struct {
 	KeyFile string `yaml:"key_file" file:"private key"`
 	// Whose client certificates are accepted (PEM); reloaded live.
 	ClientCAFile string `yaml:"client_ca_file" file:"CA"`
-	// Whether clients are asked for, or need, a certificate.
+	// Whether clients are asked for, or need, a certificate. request without client_ca_file takes any, for certificate-bound tokens (RFC 8705); require needs client_ca_file.
 	ClientAuth string `yaml:"client_auth" default:"none" enum:"none,request,require"`
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,6 +21,10 @@ type LoadOptions struct {
 	Files []string
 	// Environ is the environment, in the form of os.Environ. It overrides the files.
 	Environ []string
+	// KeepsLastGood says, at a reload, that the caller still has the content of a file
+	// that a value names. If such a file has become unusable, that is no problem of the
+	// configuration but listed in Loaded.Unusable. Nil: every file must be usable.
+	KeepsLastGood func(file string) bool
 }
 
 // Loaded is a valid configuration, with where each of its values came from.
@@ -29,8 +32,17 @@ type Loaded struct {
 	Config *Config
 	// Files are the files that were read, those of directories included.
 	Files []string
+	// Unusable are the files whose last good content is to be used.
+	Unusable []UnusableFile
 
-	places map[string]place
+	origins map[string]Origin
+}
+
+// UnusableFile is a file that a value names and that cannot be used as it is now.
+type UnusableFile struct {
+	Reference
+	// Reason says why, never what is in it.
+	Reason string
 }
 
 // Load reads, merges, types and validates a configuration. Its error is [Problems]:
@@ -45,12 +57,16 @@ func Load(o LoadOptions) (*Loaded, error) {
 	}
 	cfg, d := &Config{}, decoder{problems: c, places: map[string]place{}}
 	d.section(reflect.ValueOf(cfg).Elem(), root, "")
-	v := validator{cfg: cfg, places: d.places, problems: c}
+	v := validator{cfg: cfg, places: d.places, problems: c, keepsLastGood: o.KeepsLastGood}
 	v.validate()
 	if ps := c.problems(); len(ps) > 0 {
 		return nil, ps
 	}
-	return &Loaded{Config: cfg, Files: files, places: d.places}, nil
+	l := &Loaded{Config: cfg, Files: files, Unusable: v.unusable, origins: map[string]Origin{}}
+	for path, p := range d.places { // the places hold the files' text, secrets included
+		l.origins[path] = originOf(p)
+	}
+	return l, nil
 }
 
 // maxFileSize bounds every file that is read here, in bytes.
@@ -63,7 +79,7 @@ func readFiles(names []string, c *collector) (root *node, files []string, ok boo
 	for _, name := range names {
 		expanded, err := expand(name)
 		if err != nil {
-			c.add("", place{source: newSource(name, len(files), "")}, err.Error(), "give --config (or SIDEPASS_CONFIG) a YAML file, or a directory of them")
+			c.addFault("", place{source: newSource(name, len(files), "")}, err)
 			ok = false
 		}
 		for _, file := range expanded {
@@ -71,7 +87,7 @@ func readFiles(names []string, c *collector) (root *node, files []string, ok boo
 			files = append(files, file)
 			data, err := readConfigFile(file)
 			if err != nil {
-				c.add("", place{source: src}, err.Error(), "")
+				c.addFault("", place{source: src}, err)
 				ok = false
 				continue
 			}
@@ -87,17 +103,18 @@ func readFiles(names []string, c *collector) (root *node, files []string, ok boo
 }
 
 // expand returns the files that a name stands for.
-func expand(name string) ([]string, error) {
+func expand(name string) ([]string, *fault) {
+	const hint = "give --config (or SIDEPASS_CONFIG) a YAML file, or a directory of them"
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, errors.New(reason(err))
+		return nil, &fault{reason(err), hint}
 	}
 	if !info.IsDir() {
 		return []string{name}, nil
 	}
-	entries, err := os.ReadDir(name)
+	entries, err := os.ReadDir(name) // sorted by name
 	if err != nil {
-		return nil, errors.New(reason(err))
+		return nil, &fault{reason(err), hint}
 	}
 	var files []string
 	for _, e := range entries {
@@ -112,26 +129,25 @@ func expand(name string) ([]string, error) {
 		files = append(files, file)
 	}
 	if len(files) == 0 {
-		return nil, errors.New("the directory has no *.yaml or *.yml file")
+		return nil, &fault{"the directory has no *.yaml or *.yml file", hint}
 	}
-	slices.Sort(files)
 	return files, nil
 }
 
-func readConfigFile(name string) ([]byte, error) {
+func readConfigFile(name string) ([]byte, *fault) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, errors.New(reason(err))
+		return nil, &fault{reason(err), "check its name and permissions"}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	switch {
 	case err != nil:
-		return nil, errors.New(reason(err))
+		return nil, &fault{reason(err), "check its name and permissions"}
 	case len(data) > maxFileSize:
-		return nil, fmt.Errorf("is larger than %d MiB", maxFileSize>>20)
+		return nil, &fault{fmt.Sprintf("is larger than %d MiB", maxFileSize>>20), "give a configuration file"}
 	case !utf8.Valid(data):
-		return nil, errors.New("is not UTF-8 text")
+		return nil, &fault{"is not UTF-8 text", "save it as UTF-8"}
 	}
 	return data, nil
 }

@@ -24,7 +24,7 @@ func (o Origin) String() string {
 
 // Origin returns where the value at a path such as outbound.routes[0].upstream came
 // from. A path that nothing set, also one that does not exist, has the default.
-func (l *Loaded) Origin(path string) Origin { return originOf(l.places[path]) }
+func (l *Loaded) Origin(path string) Origin { return l.origins[path] }
 
 func originOf(p place) Origin {
 	if p.source != nil {

@@ -80,6 +80,7 @@ func TestSourceLinesAreMasked(t *testing.T) {
 		"a tag":                "issuers:\n  - client: {secret: !canary-7f3a91 x, foo: 1}\noutbound:\n",
 		"an anchor":            "issuers:\n  - client: {secret: &canary-7f3a91 , foo: 1}\noutbound:\n",
 		"an alias elsewhere":   "outbound: {foo: &x canary-7f3a91}\nissuers:\n  - client: {secret: *x, foo: 1}\n",
+		"an alias of a value":  "outbound: {names: [&x canary-7f3a91, a/b]}\nissuers:\n  - client: {secret: *x}\n",
 		"a mistyped key":       "issuers:\n  - client: {secrt: canary-7f3a91}\noutbound:\n",
 		"a mistyped section":   "issuers:\n  - cleint: {secret: canary-7f3a91}\noutbound:\n",
 		"twice":                "issuers:\n  - client:\n      secret: canary-7f3a91\n      secret: canary-7f3a91\noutbound:\n",

@@ -65,7 +65,8 @@ func (s *source) shown(line int) string {
 }
 
 // maskLine hides what belongs to a masked node: from its start to the end of its
-// line, and all that follows up to the next node. That may hide too much, never too little.
+// line, and all that follows up to the next node. That may hide too much, never too
+// little, on a line where a node begins, and problems have no other lines.
 func (s *source) maskLine(line int, text []rune) string {
 	hidden := -1 // column from which the line is hidden
 	from := 0    // column up to which it is: a masked value of an earlier line ends here
@@ -76,15 +77,10 @@ func (s *source) maskLine(line int, text []rune) string {
 		if n.Line == line && (hidden < 0 || n.Column-1 < hidden) {
 			hidden = n.Column - 1
 		}
-		if n.Line < line {
-			switch {
-			case i+1 == len(s.nodes) || s.nodes[i+1].Line > line:
-				return redacted
-			case s.nodes[i+1].Line == line:
-				end := min(s.nodes[i+1].Column-1, len(text))
-				if strings.Trim(string(text[:end]), " -") != "" { // more than indentation: the value's last line
-					from = max(from, end)
-				}
+		// The last line of a value that began above: more than indentation stands before the next node.
+		if i+1 < len(s.nodes) && n.Line < line && s.nodes[i+1].Line == line {
+			if end := min(s.nodes[i+1].Column-1, len(text)); strings.Trim(string(text[:end]), " -") != "" {
+				from = max(from, end)
 			}
 		}
 	}

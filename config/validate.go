@@ -11,6 +11,9 @@ type validator struct {
 	cfg      *Config
 	places   map[string]place
 	problems *collector
+
+	keepsLastGood func(file string) bool
+	unusable      []UnusableFile
 }
 
 func (v *validator) validate() {

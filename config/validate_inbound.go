@@ -102,8 +102,8 @@ func (v *validator) tls(t TLS) {
 	case t.CertFile == "" && (t.ClientAuth != "none" || t.ClientCAFile != ""):
 		v.problem(path+".cert_file", "is missing: client certificates need TLS", "give cert_file and key_file")
 	}
-	if t.ClientAuth != "none" && t.ClientCAFile == "" {
-		v.problem(path+".client_ca_file", "is missing: client_auth: "+t.ClientAuth+" needs it", "give the file of the certificate authority that issues the clients' certificates")
+	if t.ClientAuth == "require" && t.ClientCAFile == "" {
+		v.problem(path+".client_ca_file", "is missing: client_auth: require needs it", "give the file of the certificate authority that issues the clients' certificates")
 	}
 	if t.ClientAuth == "none" && t.ClientCAFile != "" {
 		v.problem(path+".client_auth", "is none, but client_ca_file is set", "write client_auth: require (or request), or remove client_ca_file")

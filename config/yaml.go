@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -31,7 +32,7 @@ const maxNodes = 100_000
 func readYAML(src *source, data []byte, c *collector) *node {
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
 	if err != nil {
-		c.add("", place{source: src}, "cannot be read as YAML", "")
+		c.add("", place{source: src}, "cannot be read as YAML", "save it as a YAML file")
 		return nil
 	}
 	var doc yaml.Node
@@ -199,16 +200,16 @@ func (s *shaper) section(t reflect.Type, n *yaml.Node, path string, keyAt place)
 		switch line, again := seen[key.Value]; {
 		case key.Kind != yaml.ScalarNode:
 			s.src.mask(value)
-			s.wrong(key, path, "a key must be a single word", "")
+			s.wrong(key, path, "a key must be a single word", "the keys here are "+strings.Join(keysOf(t), ", "))
 		case key.Tag == "!!merge":
 			s.src.mask(value)
 			s.problems.add(path, s.at(key), "merge keys (<<) are not supported", "write the keys out, or give several --config files")
-		case again:
-			s.src.mask(value)
-			s.problems.add(keyPath(path, key.Value), s.at(key), fmt.Sprintf("the key is there twice; the first is in line %d", line), "remove one of them")
 		case !known:
 			s.src.mask(value)
 			s.unknown(t, key, path, isNull(value) && n.Style&yaml.FlowStyle != 0)
+		case again:
+			s.src.mask(value)
+			s.problems.add(keyPath(path, key.Value), s.at(key), fmt.Sprintf("the key is there twice; the first is in line %d", line), "remove one of them")
 		default:
 			if v := s.value(f, value, keyPath(path, f.key), s.at(key)); v != nil {
 				out.keys[f.key] = v
@@ -228,7 +229,7 @@ func (s *shaper) unknown(t reflect.Type, key *yaml.Node, path string, bareWord b
 		s.problems.failed[keyPath(path, near)] = true // so that it is not reported as missing
 	}
 	name := key.Value
-	if bareWord || mayHoldCredentials(name) || len(name) > 60 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }) {
+	if bareWord || mayHoldCredentials(name) || len(name) > 60 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		s.src.mask(key)
 		name = redacted
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/sidepass/sidepass/config"
@@ -40,6 +39,7 @@ type process struct {
 	keys     map[keysKey]*jwks.Keys
 	guards   map[string]*outbound.Guard // :: route's name → its 401 guard
 	via      map[string]string          // :: direction → our pseudonym there
+	files    files
 	observe  observers
 }
 
@@ -93,7 +93,7 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 	byName := map[string]*authServer{}
 	keyOf := map[string]issuerKey{}
 	for _, ic := range c.Issuers {
-		i, key, err := newIssuer(ic)
+		i, key, err := newAuthServer(ic, func(name string) ([]byte, error) { return p.files.read(loaded, name) })
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +163,7 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 	var keys []tokencache.Key
 	for _, r := range g.routes {
 		keys = append(keys, r.key)
-		settings, err := p.tokenSettings(c, r.config, issuers[r.config.Issuer], users[r.key])
+		settings, err := p.tokenSettings(g.loaded, r.config, issuers[r.config.Issuer], users[r.key])
 		if err != nil {
 			return fmt.Errorf("outbound.routes[%s]: %w", r.config.Name, err)
 		}
@@ -184,7 +184,7 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 		Protocol: engine.Protocol(rc.Protocol), ServerName: rc.ServerName, ProxyURL: c.Outbound.ProxyURL.URL(),
 	}
 	if rc.CAFile != "" {
-		pem, err := os.ReadFile(rc.CAFile)
+		pem, err := p.files.read(g.loaded, rc.CAFile)
 		if err != nil {
 			return outbound.Route{}, fmt.Errorf("ca_file: %w", err)
 		}
@@ -223,11 +223,11 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 }
 
 // tokenSettings is how the token of a route is obtained now. The secret is read here, once a load; only its digest is compared.
-func (p *process) tokenSettings(c *config.Config, rc config.Route, i *authServer, users []string) (tokencache.Settings, error) {
-	client := i.config.Client
+func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, i *authServer, users []string) (tokencache.Settings, error) {
+	client, tokens := i.config.Client, loaded.Config.Tokens
 	secret := client.Secret
 	if client.SecretFile != "" {
-		text, err := os.ReadFile(client.SecretFile)
+		text, err := p.files.read(loaded, client.SecretFile)
 		if err != nil {
 			return tokencache.Settings{}, fmt.Errorf("issuers[%s].client.secret_file: %w", i.config.Name, err)
 		}
@@ -237,7 +237,7 @@ func (p *process) tokenSettings(c *config.Config, rc config.Route, i *authServer
 	s, err := source.New(source.Options{
 		TokenEndpoint: i.tokenEndpoint, ClientID: client.ID, AuthMethod: client.AuthMethod, Secret: secret.Reveal,
 		Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc),
-		HTTPClient: i.http.HTTPClient(), DefaultLifetime: c.Tokens.DefaultLifetime,
+		HTTPClient: i.http.HTTPClient(), DefaultLifetime: tokens.DefaultLifetime,
 	})
 	if err != nil {
 		return tokencache.Settings{}, err
@@ -245,7 +245,7 @@ func (p *process) tokenSettings(c *config.Config, rc config.Route, i *authServer
 	return tokencache.Settings{
 		Source: s, Credentials: hex.EncodeToString(digest[:]),
 		Labels:  tokencache.Labels{Issuer: i.config.Name, Grant: rc.Grant, Routes: users},
-		Timeout: i.config.Timeout, RefreshAt: c.Tokens.RefreshAt, MinRemaining: c.Tokens.MinRemaining,
+		Timeout: i.config.Timeout, RefreshAt: tokens.RefreshAt, MinRemaining: tokens.MinRemaining,
 	}, nil
 }
 
@@ -284,7 +284,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 				Observer: p.observe.keys(i.config.Name),
 			}
 			if file := i.config.JWKSFile; file != "" {
-				o.URI, o.HTTP, o.File = nil, nil, func() ([]byte, error) { return os.ReadFile(file) }
+				o.URI, o.HTTP, o.File = nil, nil, func() ([]byte, error) { return p.files.read(g.loaded, file) }
 			}
 			var err error
 			if keys, err = jwks.New(o); err != nil {

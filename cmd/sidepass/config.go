@@ -42,7 +42,12 @@ func (a *app) configCommand() *cobra.Command {
 
 // load reads the configuration that the command line and the environment name. Its error exits 2.
 func (a *app) load() (*config.Loaded, error) {
-	loaded, err := config.Load(config.LoadOptions{Files: a.configFiles(), Environ: a.environ})
+	return a.reload(nil)
+}
+
+// reload is load for a process that may keep the last good content of files that have become unusable.
+func (a *app) reload(keepsLastGood func(file string) bool) (*config.Loaded, error) {
+	loaded, err := config.Load(config.LoadOptions{Files: a.configFiles(), Environ: a.environ, KeepsLastGood: keepsLastGood})
 	if err != nil {
 		return nil, fail(exitUnusable, err)
 	}

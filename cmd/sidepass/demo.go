@@ -199,13 +199,12 @@ func (a *app) demoSidecar(ctx context.Context, group *errgroup.Group, dir, name,
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		return nil, err
 	}
-	load := func() (*config.Loaded, error) { return config.Load(config.LoadOptions{Files: []string{file}}) }
-	loaded, err := load()
+	loaded, err := config.Load(config.LoadOptions{Files: []string{file}})
 	if err != nil {
 		return nil, err
 	}
 	log, level := newLogger(loaded.Config.Log, a.err)
-	s, err := newSidecar(loaded, sidecarOptions{Load: load, Log: log, Level: level})
+	s, err := newSidecar(loaded, sidecarOptions{Log: log, Level: level})
 	if err != nil {
 		return nil, err
 	}

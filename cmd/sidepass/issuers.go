@@ -24,12 +24,12 @@ type authServer struct {
 // issuerKey is a digest of all that the calls to an issuer depend on, but for our client there.
 type issuerKey [sha256.Size]byte
 
-// newIssuer reads the files that calls to the issuer need. It makes no call.
-func newIssuer(c config.Issuer) (*authServer, issuerKey, error) {
+// newAuthServer reads the files that calls to the issuer need. It makes no call.
+func newAuthServer(c config.Issuer, read func(string) ([]byte, error)) (*authServer, issuerKey, error) {
 	var roots []byte
 	var err error
 	if c.CAFile != "" {
-		if roots, err = os.ReadFile(c.CAFile); err != nil {
+		if roots, err = read(c.CAFile); err != nil {
 			return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
 		}
 	}

@@ -151,8 +151,12 @@ func (l *logChoice) wantsDecision(d proxy.Decision) bool {
 }
 
 // labels are the label values that a configuration allows.
-func labels(c *config.Config) admin.Labels {
+func labels(loaded *config.Loaded) admin.Labels {
 	var l admin.Labels
+	c := loaded.Config
+	for _, r := range loaded.References() {
+		l.Files = append(l.Files, r.Key)
+	}
 	if c.Outbound != nil {
 		l.Outbound = &admin.OutboundLabels{}
 		for _, r := range c.Outbound.Routes {

@@ -3,14 +3,44 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sidepass/sidepass/config"
 )
+
+// reloads runs until ctx ends: SIGHUP reloads, and so does a change of the configuration or of a file that it names.
+func (s *sidecar) reloads(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	var group errgroup.Group
+	group.Go((&watcher{files: s.watched, changed: s.reload, log: s.o.Log}).bind(ctx))
+	for {
+		select {
+		case <-hangup:
+			s.reload(ctx)
+		case <-ctx.Done():
+			return group.Wait()
+		}
+	}
+}
+
+// watched names every file and directory whose change matters now.
+func (s *sidecar) watched() []string {
+	names := slices.Clone(s.o.Watch)
+	for _, r := range s.current.Load().loaded.References() {
+		names = append(names, r.File)
+	}
+	return names
+}
 
 // reload reads the configuration anew and installs it, whole or not at all. What needs a restart is held back, logged
 // and shown in the status; the rest applies to all requests that start from now on.
@@ -33,9 +63,13 @@ func (s *sidecar) reload(ctx context.Context) {
 }
 
 func (s *sidecar) tryReload(ctx context.Context) error {
-	loaded, err := s.o.Load()
+	loaded, err := s.o.Load(s.process.files.known)
 	if err != nil {
 		return err
+	}
+	for _, u := range loaded.Unusable {
+		s.metrics.FileReloadFailure(u.Key)
+		s.o.Log.Error("a file cannot be used; its last good content stays in use", zap.String("key", u.Path), zap.String("file", u.File), zap.String("reason", u.Reason))
 	}
 	waiting := holdBack(s.current.Load().loaded.Config, loaded.Config)
 	g, err := s.process.build(loaded, s.bound)
@@ -46,6 +80,7 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	s.awaitKeys(ctx, g)
 	s.install(g)
 	s.stopKeys(g)
+	s.rereadKeys(ctx, g)
 	s.prefetch(g)
 	s.announce(loaded.Config)
 	s.restart.Store(&waiting)
@@ -55,6 +90,17 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 		s.o.Log.Info("reloaded")
 	}
 	return nil
+}
+
+// rereadKeys reads key sets that come from a file, which may be what has changed.
+func (s *sidecar) rereadKeys(ctx context.Context, g *generation) {
+	for _, t := range g.trusted {
+		if t.config.JWKSFile != "" {
+			if _, err := t.keys.Reload(ctx); err != nil {
+				s.o.Log.Warn("the key set could not be read again", zap.String("issuer", t.config.Name), zap.Error(err))
+			}
+		}
+	}
 }
 
 // awaitKeys gives new issuers' keys the time of one attempt, so that the first tokens under the new configuration can be judged.

@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -24,29 +21,11 @@ func (a *app) run(cmd *cobra.Command, _ []string) error {
 
 	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
-	s, err := newSidecar(loaded, sidecarOptions{Load: a.load, Log: log, Level: level})
+	s, err := newSidecar(loaded, sidecarOptions{Load: a.reload, Watch: a.configFiles(), Log: log, Level: level})
 	if err != nil {
 		return err
 	}
-	ended := make(chan struct{})
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	reloads := make(chan struct{})
-	go func() {
-		defer close(reloads)
-		for {
-			select {
-			case <-hangup:
-				s.reload(ctx)
-			case <-ended:
-				return
-			}
-		}
-	}()
 	err = s.run(ctx)
-	close(ended)
-	<-reloads
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fail(exitFailed, err)
 	}

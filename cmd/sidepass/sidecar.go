@@ -33,7 +33,9 @@ import (
 // sidecarOptions are what a sidecar is given by the command that runs it.
 type sidecarOptions struct {
 	// Load reads the configuration anew, for a reload.
-	Load  func() (*config.Loaded, error)
+	Load func(keepsLastGood func(file string) bool) (*config.Loaded, error)
+	// Watch names the configuration files and directories whose change reloads; nil watches nothing.
+	Watch []string
 	Log   *zap.Logger
 	Level zap.AtomicLevel
 }
@@ -88,7 +90,7 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 	s.keysCtx, s.keysStop = context.WithCancel(context.Background())
 	s.process = &process{
 		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
-		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()},
+		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()}, files: files{good: map[string][]byte{}},
 	}
 	s.process.observe = s.observers()
 	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
@@ -193,7 +195,7 @@ func (s *sidecar) install(g *generation) {
 	s.process.issuers, s.process.keys = g.issuers, g.keys
 	setLevel(s.o.Level, c.Log.Level)
 	s.logs.current.Store(&c.Log)
-	s.metrics.Describe(labels(c))
+	s.metrics.Describe(labels(g.loaded))
 	directions := 0
 	var left atomic.Int32
 	release := func() {
@@ -237,8 +239,13 @@ func (s *sidecar) setAdmin(g *generation) {
 // run serves until ctx ends, then drains and returns. It may be called once.
 func (s *sidecar) run(ctx context.Context) error {
 	defer s.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g := s.current.Load()
-	var servers errgroup.Group
+	var servers, reloads errgroup.Group
+	if s.o.Load != nil {
+		reloads.Go(func() error { return s.reloads(ctx) })
+	}
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
 		s.o.Log.Info("listening", zap.String("listener", l.name), zap.String("address", s.bound[l.name]))
@@ -257,8 +264,10 @@ func (s *sidecar) run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	cancel()
 	s.drain()
 	_ = servers.Wait()
+	_ = reloads.Wait()
 	return err
 }
 

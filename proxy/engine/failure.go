@@ -55,7 +55,7 @@ func explain(err error, prior bool) *failure {
 		return fail(proxy.MalformedRequest, "The path begins with two slashes and has characters that RFC 3986 does not allow in a path.", err)
 	case errors.Is(err, errSwitched), errors.Is(err, errStatus):
 		return fail(proxy.UpstreamProtocol, "The upstream answered with a status that does not belong here: it switched protocols unasked, or the number is not a status.", err)
-	case isTLS(err):
+	case isAlert(err):
 		return explainTLS(err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return fail(proxy.UpstreamTimeout, "The upstream did not answer in time.", err)
@@ -64,15 +64,10 @@ func explain(err error, prior bool) *failure {
 	switch {
 	case strings.HasPrefix(text, "net/http: invalid "):
 		return fail(proxy.InternalError, "A header field that the sidecar was to set is not one that HTTP allows.", err)
-	case strings.Contains(text, "looked like an HTTP/1.1 header"):
-		return fail(proxy.UpstreamProtocol, "The upstream answered an HTTP/2 request with HTTP/1.1; set `protocol: http1`.", err)
+	case strings.Contains(text, "looked like an HTTP/1.1 header"), strings.HasSuffix(text, "client conn could not be established"):
+		return fail(proxy.UpstreamProtocol, "The upstream does not speak HTTP/2; if it speaks HTTP/1.1, set `protocol: http1`.", err)
 	case closed(err, text):
-		if prior {
-			return fail(proxy.UpstreamUnreachable, "The upstream closed the connection without an answer; if it does not speak HTTP/2 without TLS, set `protocol: http1`.", err)
-		}
 		return fail(proxy.UpstreamUnreachable, "The upstream closed the connection without an answer.", err)
-	case prior:
-		return fail(proxy.UpstreamProtocol, "What the upstream answered is not HTTP/2; if it speaks HTTP/1.1, set `protocol: http1`.", err)
 	}
 	return fail(proxy.UpstreamProtocol, "What the upstream answered is not valid HTTP; if it speaks TLS, write `upstream: https://…`.", err)
 }
@@ -106,10 +101,10 @@ func explainConnect(e *connectError) *failure {
 	return fail(proxy.UpstreamUnreachable, "No connection to the upstream could be made.", e)
 }
 
-// isTLS finds the alerts that come after the handshake, as TLS 1.3 has it for client certificates.
-func isTLS(err error) bool {
-	var alert tls.AlertError
-	return errors.As(err, &alert)
+// isAlert finds the upstream's alerts, which can come after the handshake, as TLS 1.3 has it for client certificates.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" // as crypto/tls has it
 }
 
 func explainTLS(err error) *failure {
@@ -118,7 +113,6 @@ func explainTLS(err error) *failure {
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
-		alert     tls.AlertError
 	)
 	detail := "The TLS connection to the upstream could not be made."
 	switch {
@@ -132,7 +126,7 @@ func explainTLS(err error) *failure {
 		detail = "The upstream's certificate has expired or is not valid yet."
 	case errors.As(err, &invalid):
 		detail = "The upstream's certificate is not valid for this use."
-	case errors.As(err, &alert):
+	case isAlert(err):
 		detail = "The upstream broke off the TLS connection; it may want a client certificate, or share no protocol version with us."
 	}
 	return fail(proxy.UpstreamTLS, detail, err)

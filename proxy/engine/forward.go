@@ -236,6 +236,9 @@ func (x *exchange) modify(res *http.Response) error {
 		}
 		return nil
 	}
+	if len(res.Trailer) > 0 && x.in.ProtoMajor == 1 {
+		res.Header.Del("Content-Length") // HTTP/1.1 has trailers in chunked content only
+	}
 	switch {
 	case res.ContentLength == 0 || x.in.Method == "HEAD":
 		// The head must go together with the end of the stream: a gRPC client takes it for Trailers-Only only then.

@@ -165,7 +165,10 @@ func TestTrailers(t *testing.T) {
 				s := serve(t, with(proxy.Verdict{Upstream: up, Remove: []string{"X-Removed"}, Set: []proxy.Field{{Name: "X-Set", Value: "ours"}}}))
 				r, _ := http.NewRequest("POST", "http://"+s.addr, io.MultiReader(strings.NewReader("body")))
 				r.Header.Set("Content-Type", c.contentType)
-				r.Trailer = http.Header{"X-Sum": {"7"}, "Authorization": {"Bearer trailer"}, "X-Removed": {"1"}, "X_set": {"2"}, "Proxy-Authorization": {"3"}}
+				r.Trailer = http.Header{"X-Sum": {"7"}, "X-Removed": {"1"}, "X_set": {"2"}, "Proxy_authorization": {"3"}}
+				if !c.in2 { // Go's HTTP/2 server refuses it by itself
+					r.Trailer["Authorization"] = []string{"Bearer trailer"}
+				}
 				res, err := client(t, c.in2).Do(r)
 				if err != nil {
 					t.Fatal(err)
@@ -275,18 +278,26 @@ func TestClientAbortReachesTheUpstream(t *testing.T) {
 func TestUpstreamAbortReachesTheClient(t *testing.T) {
 	eachLane(t, func(t *testing.T, http2 bool, out func(*UpstreamOptions)) {
 		for _, length := range []string{"", "1000"} {
+			arrived := make(chan struct{})
 			o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 				if length != "" {
 					w.Header().Set("Content-Length", length)
 				}
 				_, _ = io.WriteString(w, "half")
 				_ = http.NewResponseController(w).Flush()
+				<-arrived
 				panic(http.ErrAbortHandler)
 			})
 			s := serve(t, to(upstream(t, o.URL, out)))
-			got := get2(t, s, http2)
-			if got.StatusCode != 200 || got.err == nil {
-				t.Errorf("length %q: the answer looks whole: %d %q", length, got.StatusCode, got.body)
+			res, err := client(t, http2).Get("http://" + s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			close(arrived)
+			b, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != 200 || string(b) != "half" || err == nil {
+				t.Errorf("length %q: the answer looks whole: %d %q", length, res.StatusCode, b)
 			}
 			if r := s.record(t, 0); r.Status != 200 || r.Reason != proxy.OK || r.Err == nil {
 				t.Errorf("the observer heard %+v", r)
@@ -297,27 +308,20 @@ func TestUpstreamAbortReachesTheClient(t *testing.T) {
 
 // An upstream that breaks off while the client still holds its body open must not leave the client waiting.
 func TestUpstreamAbortWithAnOpenRequestBody(t *testing.T) {
-	for _, stop := range []string{"reading", "not reading"} {
-		t.Run(stop, func(t *testing.T) {
-			o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
-				rc := http.NewResponseController(w)
-				_ = rc.EnableFullDuplex()
-				if stop == "reading" {
+	for name, read := range map[string]bool{"read": true, "unread": false} {
+		t.Run(name, func(t *testing.T) {
+			o := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+				r, err := http.ReadRequest(br)
+				if err == nil && read {
 					_, _ = r.Body.Read(make([]byte, 1))
 				}
-				_, _ = io.WriteString(w, "half")
-				_ = rc.Flush()
-				panic(http.ErrAbortHandler)
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 			})
-			s := serve(t, to(upstream(t, o.URL)))
+			s := serve(t, to(upstream(t, "http://"+o)))
 			c, br := dial(t, s)
 			_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
-			res, err := http.ReadResponse(br, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(res.Body)
-			if ne := net.Error(nil); err == nil || errors.As(err, &ne) && ne.Timeout() {
+			b, err := io.ReadAll(br) // how much of the answer got through does not matter
+			if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 				t.Errorf("got %q %v, want the connection cut", b, err)
 			}
 		})

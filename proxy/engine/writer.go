@@ -27,7 +27,8 @@ func (x *exchange) Header() http.Header { return x.rw.Header() }
 func (x *exchange) WriteHeader(status int) {
 	h := x.rw.Header()
 	if status < 200 && status != http.StatusSwitchingProtocols {
-		if x.in.ProtoAtLeast(1, 1) { // HTTP/1.0 has none (RFC 9110, section 15.2)
+		// HTTP/1.0 has none (RFC 9110, section 15.2). 100 is net/http's to send, when the content is first read.
+		if x.in.ProtoAtLeast(1, 1) && status != http.StatusContinue {
 			dropOwnStatus(h)
 			delete(h, "Connection")
 			x.rw.WriteHeader(status)

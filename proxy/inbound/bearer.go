@@ -20,7 +20,7 @@ func credentials(h proxy.Fields) (string, *refusal) {
 	scheme, token, _ := strings.Cut(value, " ")
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
-		if !opaque(token) {
+		if !visible(token) {
 			return "", &refusal{reason: proxy.MalformedAuthorization}
 		}
 		return token, nil
@@ -32,9 +32,9 @@ func credentials(h proxy.Fields) (string, *refusal) {
 	return "", &refusal{reason: proxy.NoToken, detail: "The Authorization field has another scheme than Bearer."}
 }
 
-// opaque says whether s can be one token: printable ASCII without a space. Whether it is a well-formed one is the
-// verifier's to say.
-func opaque(s string) bool {
+// visible says whether s is printable ASCII without a space, and not empty. So is a token; whether it is a well-formed
+// one is the verifier's to say.
+func visible(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] >= 0x7f {
 			return false

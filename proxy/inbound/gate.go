@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,6 +129,7 @@ func New(o Options) (*Gate, error) {
 	if o.StripAuthorization {
 		g.remove = append(g.remove, "Authorization")
 	}
+	g.remove = slices.Clip(g.remove) // verdicts share it
 	if o.Resource != "" {
 		if g.metadata, err = newMetadata(&o, g.allowed); err != nil {
 			errs = append(errs, err)

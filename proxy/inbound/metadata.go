@@ -24,7 +24,7 @@ func newMetadata(o *Options, allowed oddity) (metadata, error) {
 	}
 	u, err := url.Parse(o.Resource)
 	switch {
-	case err != nil || !opaque(o.Resource) || strings.ContainsAny(o.Resource, "\"\\<>^`{|}"):
+	case err != nil || !visible(o.Resource) || strings.ContainsAny(o.Resource, "\"\\<>^`{|}"):
 		return fail("is not a URL")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
 		return fail("is not an absolute URL; write for instance https://api.example.com")

@@ -1,11 +1,9 @@
 package inbound
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 
-	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/verify"
 )
 
@@ -13,11 +11,8 @@ type claims = map[string]any
 
 func claim(name, value string) verify.ClaimValue { return verify.ClaimValue{Claim: name, Value: value} }
 
-// noKeys are those of an issuer whose tokens are not signed.
-type noKeys struct{}
-
-func (noKeys) Snapshot() *jwks.Set                        { return nil }
-func (noKeys) Refetch(context.Context) (*jwks.Set, error) { return nil, jwks.ErrNoKeys }
+// noKeys are those of an issuer whose tokens are not signed: nobody asks for them.
+type noKeys struct{ verify.Keys }
 
 // token is a verified token with these claims; "iss" is the configured name of its issuer, by default idp.
 func token(c claims) *verify.Token {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,7 +67,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 type world struct {
 	*server
 	*Keys
-	results *[]string
+	results func() []string
 	ended   chan struct{}
 }
 
@@ -94,7 +95,7 @@ func run(t *testing.T, s *server, change func(*Options)) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world{s, k, &results, make(chan struct{})}
+	w := world{s, k, func() []string { mu.Lock(); defer mu.Unlock(); return slices.Clone(results) }, make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer close(w.ended)
@@ -110,22 +111,31 @@ func bubble(t *testing.T, f func(*testing.T)) { t.Helper(); synctest.Test(t, f) 
 
 func settle() { synctest.Wait() }
 
+// pass lets time pass, and all that is due then happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestKeysAreLoadedAtOnceAndThenEveryRefresh(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := run(t, newServer(rsaJWK(nil)), nil)
-		if w.Ready() || w.Snapshot() != nil {
-			t.Error("ready before the first load")
-		}
+		s := newServer(rsaJWK(nil))
+		s.latency = time.Second
+		w := run(t, s, nil)
 		settle()
+		if w.Ready() || w.Snapshot() != nil || w.count() != 1 {
+			t.Error("ready before the first load ended, or it did not begin at once")
+		}
+		pass(time.Second)
 		first := w.Snapshot()
 		if !w.Ready() || first == nil || first.Generation != 1 || w.count() != 1 {
 			t.Fatalf("after the first load: %+v, %d fetches", first, w.count())
 		}
-		time.Sleep(15*time.Minute - time.Second)
+		pass(15*time.Minute - 2*time.Second)
 		if w.count() != 1 || w.Snapshot() != first {
 			t.Errorf("%d fetches before the refresh is due", w.count())
 		}
-		time.Sleep(2 * time.Second)
+		pass(4 * time.Second)
 		if w.count() != 2 || w.Snapshot().Generation != 2 {
 			t.Errorf("%d fetches after the refresh was due", w.count())
 		}
@@ -137,7 +147,7 @@ func TestASetReplacesItsPredecessor(t *testing.T) {
 		w := run(t, newServer(edJWK(m{"kid": "old"})), nil)
 		settle()
 		w.alter(func(s *server) { s.body = document(edJWK(m{"kid": "new"})) })
-		time.Sleep(15 * time.Minute)
+		pass(15 * time.Minute)
 		s := w.Snapshot()
 		if len(s.Keys) != 1 || len(s.Candidates("old", "EdDSA")) != 0 || len(s.Candidates("new", "EdDSA")) != 1 {
 			t.Errorf("keys %+v, want the new one alone", s.Keys)
@@ -174,26 +184,26 @@ func TestFailuresKeepTheGoodSet(t *testing.T) {
 				settle()
 				good, body := w.Snapshot(), w.body
 				w.alter(c.change)
-				time.Sleep(15*time.Minute + 6*time.Second)
+				pass(15*time.Minute + 6*time.Second)
 				if w.Snapshot() != good {
 					t.Error("the good set was replaced")
 				}
-				if got := (*w.results)[1]; got != c.result+" 1" {
+				if got := w.results()[1]; got != c.result+" 1" {
 					t.Errorf("result %q, want %q", got, c.result)
 				}
 				if st := w.Status(); st.Keys != 1 || st.Result != c.result || st.Err == nil {
 					t.Errorf("status %+v", st)
 				}
-				time.Sleep(good.Loaded.Add(2 * time.Hour).Sub(time.Now()))
+				pass(good.Loaded.Add(2 * time.Hour).Sub(time.Now()))
 				if w.Snapshot() != good {
 					t.Error("the good set was dropped before MaxStale")
 				}
-				time.Sleep(time.Second)
+				pass(time.Second)
 				if w.Snapshot() != nil || w.Ready() || w.Status().Keys != 0 {
 					t.Error("the good set is used beyond MaxStale")
 				}
 				w.alter(func(s *server) { s.status, s.body, s.err, s.latency, s.drip = 200, body, nil, 0, false })
-				time.Sleep(40 * time.Second)
+				pass(40 * time.Second)
 				if !w.Ready() {
 					t.Error("not ready after the issuer came back")
 				}
@@ -207,7 +217,7 @@ func TestBackOff(t *testing.T) {
 		s := newServer(edJWK(nil))
 		s.err = errors.New("connection refused")
 		w := run(t, s, nil)
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		w.alter(func(*server) {
 			for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 				if got := w.hits[i+1].Sub(w.hits[i]).Round(time.Second); got != want*time.Second {
@@ -216,12 +226,12 @@ func TestBackOff(t *testing.T) {
 			}
 		})
 		w.alter(func(s *server) { s.err = nil })
-		time.Sleep(31 * time.Second)
+		pass(31 * time.Second)
 		n := w.count()
 		if !w.Ready() {
 			t.Fatal("not ready after the issuer came back")
 		}
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if w.count() != n {
 			t.Errorf("%d fetches after the one that succeeded", w.count()-n)
 		}
@@ -248,11 +258,11 @@ func TestCacheControl(t *testing.T) {
 				s := newServer(edJWK(nil))
 				s.header = http.Header{"Cache-Control": {c.header}}
 				w := run(t, s, nil)
-				time.Sleep(c.want - time.Second)
+				pass(c.want - time.Second)
 				if w.count() != 1 {
 					t.Errorf("%d fetches before %s", w.count(), c.want)
 				}
-				time.Sleep(2 * time.Second)
+				pass(2 * time.Second)
 				if w.count() != 2 {
 					t.Errorf("%d fetches after %s", w.count(), c.want)
 				}
@@ -264,7 +274,7 @@ func TestCacheControl(t *testing.T) {
 			s := newServer(edJWK(nil))
 			s.header = http.Header{"Cache-Control": {"max-age=0"}}
 			w := run(t, s, func(o *Options) { o.Refresh = 2 * time.Second })
-			time.Sleep(2500 * time.Millisecond)
+			pass(2500 * time.Millisecond)
 			if w.count() != 2 {
 				t.Errorf("%d fetches in 2.5 s", w.count())
 			}
@@ -282,7 +292,7 @@ func TestRefetchFindsANewKeyAtOnce(t *testing.T) {
 			if err != nil || len(s.Candidates(kid, "EdDSA")) != 1 || s != w.Snapshot() {
 				t.Errorf("%v: key %s not found", err, kid)
 			}
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 		}
 	})
 }
@@ -293,7 +303,7 @@ func TestRefetchIsBounded(t *testing.T) {
 		s := newServer(edJWK(m{"kid": "a"}))
 		s.latency = 100 * time.Millisecond
 		w := run(t, s, nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		before := w.count()
 		stop := time.Now().Add(30 * time.Second)
 		for time.Now().Before(stop) {
@@ -310,13 +320,13 @@ func TestRefetchIsBounded(t *testing.T) {
 			if d := time.Since(begin); d > 150*time.Millisecond {
 				t.Fatalf("a refetch took %s", d)
 			}
-			time.Sleep(10 * time.Millisecond)
+			pass(10 * time.Millisecond)
 		}
 		if n := w.count() - before; n > 4 {
 			t.Errorf("%d fetches in 30 s, want at most one in 10 s", n)
 		}
 		w.alter(func(s *server) { s.body = document(edJWK(m{"kid": "new"})) })
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if s, _ := w.Refetch(t.Context()); len(s.Candidates("new", "EdDSA")) != 1 {
 			t.Error("the flood kept a real new key from being found")
 		}
@@ -341,7 +351,7 @@ func TestRefetchWithoutKeys(t *testing.T) {
 		s := newServer(edJWK(nil))
 		s.err = errors.New("connection refused")
 		w := run(t, s, nil)
-		time.Sleep(16 * time.Second) // the next attempt by itself is at 31 s
+		pass(16 * time.Second) // the next attempt by itself is at 31 s
 		begin := time.Now()
 		_, err := w.Refetch(t.Context())
 		var u *UnavailableError
@@ -354,7 +364,7 @@ func TestRefetchWithoutKeys(t *testing.T) {
 			t.Errorf("within the interval: %v after %s, %d more fetches", err, time.Since(begin), w.count()-n)
 		}
 		w.alter(func(s *server) { s.err = nil })
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if set, err := w.Refetch(t.Context()); err != nil || set == nil {
 			t.Errorf("after the issuer came back: %v", err)
 		}
@@ -374,7 +384,7 @@ func TestALoadOutlivesItsCaller(t *testing.T) {
 		if set, err := w.Refetch(ctx); err != nil || len(set.Candidates("a", "EdDSA")) != 1 || time.Since(begin) != time.Second {
 			t.Errorf("%v after %s", err, time.Since(begin))
 		}
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		if len(w.Snapshot().Candidates("b", "EdDSA")) != 1 {
 			t.Error("the load ended with its caller")
 		}
@@ -395,7 +405,7 @@ func TestReloadIgnoresTheInterval(t *testing.T) {
 		// A load that began before the call may have read the old set.
 		w.alter(func(s *server) { s.latency = time.Second })
 		go func() { _, _ = w.Reload(t.Context()) }()
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		w.alter(func(s *server) { s.body = document(edJWK(m{"kid": "e"})) })
 		if set, err := w.Reload(t.Context()); err != nil || len(set.Candidates("e", "EdDSA")) != 1 {
 			t.Errorf("%v: key e not found", err)

@@ -116,7 +116,7 @@ func randomTarget(r *rand.Rand) string {
 func TestAgreesWithServeMux(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	compared, sets := 0, 0
-	for range 30000 {
+	for range 6000 {
 		var patterns []string
 		for range 1 + r.IntN(5) {
 			patterns = append(patterns, randomPattern(r))
@@ -133,7 +133,7 @@ func TestAgreesWithServeMux(t *testing.T) {
 			sets++
 		}
 	}
-	if sets < 5000 || compared < 50000 {
+	if sets < 1000 || compared < 10000 {
 		t.Errorf("only %d sets and %d requests were compared", sets, compared)
 	}
 }
@@ -168,7 +168,7 @@ func comparable(p string) bool {
 	if !found || method == before && method != "" || strings.ContainsAny(method, " \t") || method == "" && before != "" {
 		return false
 	}
-	_, other := stricter("/" + after)
+	nothing, other := stricter("/" + after)
 	clean := path.Clean("/" + after)
-	return !other && strings.TrimSuffix(clean, "/") == strings.TrimSuffix("/"+after, "/")
+	return !nothing && !other && strings.TrimSuffix(clean, "/") == strings.TrimSuffix("/"+after, "/")
 }

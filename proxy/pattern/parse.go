@@ -81,6 +81,9 @@ func parseSegment(s string, last bool) (seg segment, name string, err error) {
 		if decoded, err := url.PathUnescape(s); err == nil {
 			s = decoded
 		}
+		if s == "." || s == ".." {
+			return seg, "", errors.New("a path with a dot segment never matches, however it is encoded")
+		}
 		return segment{literal, s}, "", nil
 	}
 	if brace > 0 || s[len(s)-1] != '}' {

@@ -130,6 +130,7 @@ func TestCompileReportsEveryProblem(t *testing.T) {
 		{[]string{"example.com/"}, []string{"names a host"}},
 		{[]string{"/a//b"}, []string{"/a//b", "write /a/b"}},
 		{[]string{"GET /a/../b/"}, []string{"write /b/"}},
+		{[]string{"/a/%2e%2E/b"}, []string{"dot segment"}},
 		{[]string{"/a{b}"}, []string{"whole segment"}},
 		{[]string{"/{b}c"}, []string{"whole segment"}},
 		{[]string{"/{b"}, []string{"whole segment"}},

@@ -153,7 +153,7 @@ func (j *judgement) requiredClaims(context.Context) *Error {
 	for _, r := range j.trust.required {
 		i, ok := j.claims.find(r.claim)
 		if !ok || !slices.ContainsFunc(r.values, func(value string) bool { return j.claims.is(i, value) }) {
-			return refuse(proxy.MissingClaim, "")
+			return refuse(proxy.MissingClaim, "The token's claim "+r.claim+" is missing, or has another value than is required here.")
 		}
 	}
 	return nil

@@ -13,6 +13,8 @@ const (
 	maxText   = 1<<16 - 1 // so that an offset fits 16 bits
 	maxDepth  = 32
 	maxValues = 4096
+	// Names are compared often, and with escapes that is dear. Those who escape slashes have a few.
+	maxEscapedNames = 100
 )
 
 // Why a text is not accepted. encoding/json would take some of it: it replaces bad UTF-8 and lone surrogates and lets the
@@ -80,9 +82,10 @@ func parseObject(s string) (document, error) {
 }
 
 type parser struct {
-	text  string
-	at    int
-	nodes []node
+	text         string
+	at           int
+	nodes        []node
+	escapedNames int
 }
 
 // peek returns the next byte; 0, which no JSON has outside of a string, at the end.
@@ -168,6 +171,11 @@ func (p *parser) members(self, depth int) error {
 		var err error
 		if n.name, n.nameIsEscaped, err = p.quoted(); err != nil {
 			return err
+		}
+		if n.nameIsEscaped {
+			if p.escapedNames++; p.escapedNames > maxEscapedNames {
+				return errTooMuch
+			}
 		}
 		if p.space(); p.peek() != ':' {
 			return errJSON

@@ -213,6 +213,8 @@ func keySet(jwk ...m) *jwks.Set {
 	return set
 }
 
+var _ Keys = (*jwks.Keys)(nil)
+
 // keys are one issuer's; next is what a Refetch finds.
 type keys struct {
 	mu        sync.Mutex

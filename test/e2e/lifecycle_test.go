@@ -111,12 +111,12 @@ func TestGarbage(t *testing.T) {
 	_, inbound, _ := strings.Cut(inboundYAML(iss, app.URL(), ""), "\n")
 	s := start(t, outboundYAML(iss, "", ordersRoute(app.URL()))+inbound)
 	for _, listener := range []string{"in", "out", "metrics", "admin"} {
-		for _, bytes := range []string{"\x00\x01\x02\x03", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", strings.Repeat("A", 100_000),
+		for _, bytes := range []string{strings.Repeat("\x00\x01\x02\x03", 8), "GET\r\nno-such-thing\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", strings.Repeat("A", 100_000),
 			"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\nHost: localhost\r\n\r\n",
 			"GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n"} {
-			reply := raw(t, s.address[listener], bytes+"\r\n\r\n")
-			if !strings.HasPrefix(reply, "HTTP/1.1 4") && !strings.HasPrefix(reply, "HTTP/1.1 5") && reply != "" {
-				t.Errorf("%s: %.20q got %.100q", listener, bytes, reply)
+			reply, closed := rawUntilClosed(t, s.address[listener], bytes+"\r\n\r\n")
+			if !closed || !strings.HasPrefix(reply, "HTTP/1.1 4") && !strings.HasPrefix(reply, "HTTP/1.1 50") && reply != "" {
+				t.Errorf("%s: %.20q: closed %v, got %.100q", listener, bytes, closed, reply)
 			}
 		}
 	}

@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -187,8 +189,15 @@ func TestUpstream401(t *testing.T) {
 	}
 }
 
-// raw writes bytes and returns everything that comes back until the peer closes.
+// raw writes bytes and returns everything that comes back until the peer closes, or until nothing came for three seconds.
 func raw(t testing.TB, address, request string) string {
+	t.Helper()
+	reply, _ := rawUntilClosed(t, address, request)
+	return reply
+}
+
+// rawUntilClosed also says whether the peer closed the connection.
+func rawUntilClosed(t testing.TB, address, request string) (reply string, closed bool) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -199,6 +208,6 @@ func raw(t testing.TB, address, request string) string {
 		t.Fatal(err)
 	}
 	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
-	b, _ := io.ReadAll(bufio.NewReader(c))
-	return string(b)
+	b, err := io.ReadAll(bufio.NewReader(c))
+	return string(b), !errors.Is(err, os.ErrDeadlineExceeded)
 }
