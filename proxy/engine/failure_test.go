@@ -93,7 +93,7 @@ func TestConnectingTakesAtMostTenSeconds(t *testing.T) {
 	defer cancel()
 	up := upstream(t, "https://"+connOrigin(t, func(_ net.Conn, br *bufio.Reader) { _, _ = io.Copy(io.Discard, br) }))
 	_, err := up.dialTLS(ctx, up.authority, []string{"h2"})
-	if f := explain(err, false); f.reason != proxy.UpstreamTimeout {
+	if f := explain(err); f.reason != proxy.UpstreamTimeout {
 		t.Errorf("an attempt that took too long is %v", f)
 	}
 	if connectTimeout != 10*time.Second {
@@ -227,7 +227,7 @@ func TestExplain(t *testing.T) {
 		{errors.New("stream error: stream ID 1; PROTOCOL_ERROR; invalid header"), proxy.UpstreamProtocol},
 		{errors.New(`net/http: invalid header field value for "X"`), proxy.InternalError},
 	} {
-		if f := explain(c.err, false); f.reason != c.reason || !errors.Is(f, c.err) && !errors.As(f, new(*connectError)) {
+		if f := explain(c.err); f.reason != c.reason || !errors.Is(f, c.err) && !errors.As(f, new(*connectError)) {
 			t.Errorf("%v: %v, want %s", c.err, f, c.reason)
 		}
 	}

@@ -28,7 +28,7 @@ var endToEnd = [...]string{"Authorization", "Via"}
 // forward sends the request on and the answer back.
 func (x *exchange) forward() {
 	if err := x.aim(&x.verdict); err != nil {
-		x.refuse(x.because(explain(err, false)))
+		x.refuse(x.because(explain(err)))
 		return
 	}
 	in := x.in
@@ -258,7 +258,7 @@ func (x *exchange) modify(res *http.Response) error {
 func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 	switch {
 	case x.hijacked:
-		x.err = explain(err, false)
+		x.err = explain(err)
 	case x.timedOut():
 		x.refuse(x.because(fail(proxy.UpstreamTimeout, "The upstream did not answer within the route's `timeout`.", errTimeout)))
 	case x.in.Context().Err() != nil:
@@ -266,17 +266,12 @@ func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 	case x.body != nil && x.body.broken.Load():
 		x.refuse(x.because(fail(proxy.MalformedRequest, "The request's content is not framed as HTTP has it.", err)))
 	default:
-		x.refuse(x.because(explain(err, x.prior())))
+		x.refuse(x.because(explain(err)))
 	}
 }
 
 // timedOut says whether the verdict's time is over.
 func (x *exchange) timedOut() bool { return x.limited != nil && context.Cause(x.limited) == errTimeout }
-
-// prior says whether the request was sent as HTTP/2 to an upstream that had not said that it speaks it.
-func (x *exchange) prior() bool {
-	return x.up.transport(x.scheme, x.req.HTTP2, x.upgrade) == x.up.h2 && x.scheme == "http"
-}
 
 // because turns a failure into a verdict that refuses.
 func (x *exchange) because(f *failure) *proxy.Verdict {

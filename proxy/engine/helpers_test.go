@@ -136,3 +136,11 @@ func h2Host(t testing.TB, s *side, host string) int {
 		}
 	}
 }
+
+// certificatesOf is poolOf for an origin that may not speak TLS.
+func certificatesOf(o *origin) *x509.CertPool {
+	if o.Certificate() == nil {
+		return nil
+	}
+	return poolOf(o)
+}

@@ -53,7 +53,7 @@ func (x *exchange) tunnel() {
 	}
 	up, ok := x.verdict.Upstream.(*Upstream)
 	if !ok || up == nil {
-		x.refuse(x.because(explain(errNoUpstream, false)))
+		x.refuse(x.because(explain(errNoUpstream)))
 		return
 	}
 	authority := x.verdict.Authority
@@ -89,7 +89,7 @@ func (x *exchange) tunnel() {
 
 // unreachable answers a CONNECT to where no connection could be made.
 func (x *exchange) unreachable(err error) {
-	f := explain(err, false)
+	f := explain(err)
 	switch {
 	case x.in.Context().Err() != nil:
 		x.gone, x.err = true, errClientGone

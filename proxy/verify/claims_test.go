@@ -308,10 +308,15 @@ func TestBoundTokens(t *testing.T) {
 
 func TestTypesOfOtherClaims(t *testing.T) {
 	w := newWorld(t, nil)
-	for _, name := range []string{"sub", "jti"} {
-		judgeClaims(t, w, name, []claimCase{
-			{name + " text", `"x"`, proxy.OK}, {name + " absent", "", proxy.OK}, {name + " number", "1", proxy.MalformedToken}, {name + " null", "null", proxy.MalformedToken}, {name + " array", `["x"]`, proxy.MalformedToken},
-		})
+	judgeClaims(t, w, "jti", []claimCase{
+		{"jti text", `"x"`, proxy.OK}, {"jti absent", "", proxy.OK}, {"jti number", "1", proxy.MalformedToken}, {"jti null", "null", proxy.MalformedToken}, {"jti array", `["x"]`, proxy.MalformedToken},
+	})
+	// A subject that is no text harms nobody, and equals no client that a rule could name.
+	for _, sub := range []string{"1", "true", "null", `["x"]`, `{"x":1}`} {
+		token := w.rs.jwt(w.rs.header(nil), claimsWith(`"sub":`+sub, "sub", "azp", "client_id"))
+		if got := w.accept(t, token); got.Subject != "" || got.Client != "" {
+			t.Errorf("sub %s: the subject is %q, the client %q", sub, got.Subject, got.Client)
+		}
 	}
 }
 
