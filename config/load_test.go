@@ -141,7 +141,7 @@ func TestFilesMerge(t *testing.T) {
 	if len(ps) != 2 || ps[0].Path != "outbound.routes[1].grant" || ps[0].Line != 4 || ps[1].Path != "outbound.routes[4].name" || filepath.Base(ps[1].File) != "40-bad.yaml" {
 		t.Errorf("got\n%v", ps)
 	}
-	write("40-bad.yaml", "outbound:\n  routes:\n    - name: two\n      timeout: 4s\n    - name: two\n      timeout: 5s\n")
+	write("40-bad.yaml", "outbound:\n  routes:\n    - name: two\n      timeout: 4s\n    - name: two\n      host: z\n")
 	if _, ps = result(t, LoadOptions{Files: []string{dir}}); !strings.Contains(ps.Error(), "two routes are called \"two\"") {
 		t.Errorf("one name twice in one file: got\n%v", ps)
 	}
