@@ -20,16 +20,17 @@ func (s *sidecar) setReadiness(c *config.Config) {
 
 // missing is the lax check: an outage of the authorization server must not take every pod out.
 func (s *sidecar) missing() []string {
-	g := s.current.Load()
+	if !s.serving.Load() {
+		return []string{"the sidecar is starting"}
+	}
 	var out []string
 	if s.health.Inbound != nil {
-		out = append(out, g.keysMissing()...)
+		out = s.inboundMissing()
 	}
-	for _, r := range g.routes {
-		if ended, asked := s.prefetched.Load(r.key); asked && ended == false || !asked && g.loaded.Config.Tokens.Prefetch {
-			out = append(out, fmt.Sprintf("the first token of route %s is being fetched", r.config.Name))
-		}
-	}
+	s.awaited.Range(func(route, _ any) bool {
+		out = append(out, fmt.Sprintf("the first token of route %s is being fetched", route))
+		return true
+	})
 	return out
 }
 

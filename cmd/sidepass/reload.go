@@ -81,7 +81,7 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	s.install(g)
 	s.stopKeys(g)
 	s.rereadKeys(ctx, g)
-	s.prefetch(g)
+	s.prefetch(g, false)
 	s.announce(loaded.Config)
 	s.restart.Store(&waiting)
 	if len(waiting) > 0 {

@@ -47,6 +47,7 @@ type sidecar struct {
 	metrics *admin.Metrics
 	health  *admin.Health
 	started time.Time
+	serving atomic.Bool // the listeners are open and the first attempts under way
 	logs    logChoice
 
 	bound     map[string]string // :: listener → bound address
@@ -56,7 +57,7 @@ type sidecar struct {
 
 	current    atomic.Pointer[generation]
 	prefetches sync.WaitGroup
-	prefetched sync.Map // :: tokencache.Key → true once the first attempt has ended
+	awaited    sync.Map // :: route → the first attempt at its token, made at start, has not ended
 
 	reloading sync.Mutex
 	restart   atomic.Pointer[[]string]
@@ -193,30 +194,34 @@ func (s *sidecar) install(g *generation) {
 		f()
 	}
 	s.process.issuers, s.process.keys = g.issuers, g.keys
-	setLevel(s.o.Level, c.Log.Level)
-	s.logs.current.Store(&c.Log)
+	if was := s.logs.current.Swap(&c.Log); was == nil || was.Level != c.Log.Level {
+		setLevel(s.o.Level, c.Log.Level) // a level that an operator set on admin outlives other changes
+	}
 	s.metrics.Describe(labels(g.loaded))
-	directions := 0
-	var left atomic.Int32
+	for _, r := range g.routes {
+		if st := r.entry.Status(time.Now()); st.Token != nil {
+			s.metrics.TokenObtained(r.config.Name, st.LastSuccess)
+			s.metrics.TokenExpiry(r.config.Name, st.Token.Expiry)
+		}
+	}
+	s.current.Store(g)
+	s.setAdmin(g)
+	var users atomic.Int32 // directions whose requests run under this generation
 	release := func() {
-		if left.Add(-1) == 0 {
+		if users.Add(-1) == 0 {
 			g.close()
 		}
 	}
-	for _, gate := range []bool{g.outbound != nil, g.inbound != nil} {
-		if gate {
-			directions++
-		}
-	}
-	left.Store(int32(directions))
-	s.current.Store(g)
-	s.setAdmin(g)
+	users.Add(1) // this function
 	if g.outbound != nil {
+		users.Add(1)
 		s.out.Swap(g.outbound, release)
 	}
 	if g.inbound != nil {
+		users.Add(1)
 		s.in.Swap(g.inbound, release)
 	}
+	release()
 }
 
 func (s *sidecar) setAdmin(g *generation) {
@@ -258,7 +263,8 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.announce(g.loaded.Config)
 	s.runKeys(g)
-	s.prefetch(g)
+	s.prefetch(g, true)
+	s.serving.Store(true)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -323,17 +329,21 @@ func (s *sidecar) stopKeys(g *generation) {
 	}
 }
 
-// prefetch asks for each route's token once, in the background.
-func (s *sidecar) prefetch(g *generation) {
+// prefetch asks for each route's token once in its life, in the background: a reload does not wake an idle route. At
+// start readiness waits for the attempts to end.
+func (s *sidecar) prefetch(g *generation, atStart bool) {
 	if !g.loaded.Config.Tokens.Prefetch {
 		return
 	}
 	for _, r := range g.routes {
-		if _, known := s.prefetched.LoadOrStore(r.key, false); known {
+		if r.entry.Status(time.Now()).Attempts > 0 {
 			continue
 		}
+		if atStart {
+			s.awaited.Store(r.config.Name, true)
+		}
 		s.prefetches.Go(func() {
-			defer s.prefetched.Store(r.key, true)
+			defer s.awaited.Delete(r.config.Name)
 			s.firstToken(s.keysCtx, r.entry)
 		})
 	}
@@ -401,7 +411,7 @@ func (s *sidecar) addresses() map[string]string { return maps.Clone(s.bound) }
 func (s *sidecar) awaitReady(ctx context.Context) error {
 	deadline := time.After(10 * time.Second)
 	for {
-		missing := s.health.Ready()
+		missing := s.missing()
 		if len(missing) == 0 {
 			return nil
 		}

@@ -106,7 +106,7 @@ func (b *body) again() io.ReadCloser {
 	return io.NopCloser(bytes.NewReader(b.kept))
 }
 
-// discard reads up to n more bytes from the client and forgets them.
+// discard waits for a read that is under way, and then reads up to n more bytes from the client and forgets them.
 func (b *body) discard(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

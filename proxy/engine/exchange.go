@@ -182,7 +182,11 @@ func (x *exchange) observe() {
 	if r.Reason == "" {
 		r.Reason = proxy.OK
 	}
-	if x.up != nil {
+	switch up := x.up; {
+	case up == nil:
+	case x.scheme == up.scheme && x.authority == up.authority:
+		r.Upstream = up.label
+	default:
 		r.Upstream = x.scheme + "://" + x.authority
 	}
 	if x.body != nil {

@@ -27,6 +27,10 @@ var endToEnd = [...]string{"Authorization", "Via"}
 
 // forward sends the request on and the answer back.
 func (x *exchange) forward() {
+	if x.in.Method == http.MethodConnect {
+		x.refuse(&proxy.Verdict{Reason: proxy.MethodNotAllowed})
+		return
+	}
 	if err := x.aim(&x.verdict); err != nil {
 		x.refuse(x.because(explain(err)))
 		return
@@ -147,13 +151,13 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	second.URL = new(url.URL)
 	second.Header = out.Header.Clone()
 	second.Trailer = out.Trailer.Clone()
-	undo(second.Header, &x.verdict, x.taken)
 	if x.body != nil {
 		if !x.body.finish() {
 			return res, nil // asked for against what we said
 		}
-		second.Body = x.body.again()
-		second.GetBody = func() (io.ReadCloser, error) { return x.body.again(), nil }
+		content := x.body
+		second.Body = content.again()
+		second.GetBody = func() (io.ReadCloser, error) { return content.again(), nil }
 	}
 	if err := x.aim(&next); err != nil {
 		_ = res.Body.Close()

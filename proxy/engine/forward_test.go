@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -8,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sidepass/sidepass/proxy"
 )
@@ -319,7 +321,45 @@ func TestUnixSockets(t *testing.T) {
 	if remote != "@" && remote != "" {
 		t.Errorf("the gate saw the peer as %q", remote)
 	}
-	if want := "unix:" + dir + "/app.sock"; u.String() != want {
-		t.Errorf("String is %q, want %q", u, want)
+	if want, rec := "unix:"+dir+"/app.sock", s.record(t, 0); u.String() != want || rec.Upstream != want {
+		t.Errorf("String is %q, the observer heard %q, want %q", u, rec.Upstream, want)
 	}
+}
+
+func TestTLSListener(t *testing.T) {
+	o := newOrigin(t, nil)
+	certificate := newOrigin(t, nil, overTLS) // for its certificate
+	var saw *tls.ConnectionState
+	s := serve(t, judged(to(upstream(t, o.URL)), func(r *proxy.Request) { saw = r.TLS }), func(op *Options) {
+		op.TLSConfig = &tls.Config{Certificates: certificate.TLS.Certificates}
+		op.Forwarded = &Forwarded{}
+	})
+	for _, http2 := range []bool{false, true} {
+		p := new(http.Protocols)
+		p.SetHTTP1(!http2)
+		p.SetHTTP2(http2)
+		tr := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{RootCAs: poolOf(certificate)}}
+		got := do(t, &http.Client{Transport: tr}, "GET", "https://"+s.addr, nil)
+		tr.CloseIdleConnections()
+		up := o.last(t)
+		if got.StatusCode != 200 || (got.ProtoMajor == 2) != http2 || (up.ProtoMajor == 2) != http2 || up.Header.Get("X-Forwarded-Proto") != "https" {
+			t.Errorf("http2 %v: got %d over %s, the upstream saw %s %v", http2, got.StatusCode, got.Proto, up.Proto, up.Header)
+		}
+		if saw == nil || !saw.HandshakeComplete {
+			t.Errorf("the gate saw TLS state %v", saw)
+		}
+	}
+}
+
+func TestSlowHeadIsCutOff(t *testing.T) {
+	s := serve(t, to(nil), func(o *Options) { o.ReadHeaderTimeout = 20 * time.Millisecond })
+	c, br := dial(t, s)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n")
+	wantClosed(t, c, br)
+}
+
+func TestIdleConnectionEnds(t *testing.T) {
+	s := serve(t, refusing(proxy.NoRoute), func(o *Options) { o.IdleTimeout = 20 * time.Millisecond })
+	_, c, br := raw(t, s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	wantClosed(t, c, br)
 }

@@ -32,7 +32,8 @@ type Record struct {
 	// Status is the HTTP status that was sent: 101 for an upgrade, 200 for a gRPC refusal, 0 when the client went away
 	// before there was one.
 	Status int
-	// Upstream is where the request was sent, scheme and authority; "" when it was sent nowhere.
+	// Upstream is where the request was sent: scheme and authority, "tcp" being the scheme of a tunnel, or "unix:" and
+	// the path of a socket; "" when it was sent nowhere.
 	Upstream string
 	// Again says that the request was sent twice.
 	Again bool

@@ -119,9 +119,9 @@ func (s *Server) Serve(l net.Listener) error {
 // first, it cuts what is left and returns the error of ctx. Call it once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
-	if err == nil {
-		// Requests have ended; one of the last may have become a stream.
-		err = s.awaitStreams(ctx)
+	// Requests have ended, or ctx has; one of the last may have become a stream.
+	if waited := s.awaitStreams(ctx); waited != nil {
+		err = waited
 	}
 	s.cut()
 	if err != nil {

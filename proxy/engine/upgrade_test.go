@@ -226,6 +226,8 @@ func TestTunnelsThatCannotBe(t *testing.T) {
 	wantRefusal(t, result{Response: res, body: string(b)}, 405, proxy.MethodNotAllowed)
 	s.gens.Swap(gateFunc(func(context.Context, *proxy.Request) proxy.Verdict { return proxy.Verdict{Action: proxy.Tunnel} }), nil)
 	wantRefusal(t, connect("a:1"), 500, proxy.InternalError)
+	s.gens.Swap(to(upstream(t, newOrigin(t, nil).URL)), nil)
+	wantRefusal(t, connect("a:1"), 405, proxy.MethodNotAllowed)
 }
 
 func TestTunnelEndsWhenEitherSideBreaks(t *testing.T) {

@@ -94,6 +94,9 @@ func (x *exchange) settle() {
 	rc := http.NewResponseController(x.rw)
 	if x.gone {
 		_ = rc.SetReadDeadline(time.Unix(1, 0))
+		if x.body != nil {
+			x.body.discard(0) // when no read is under way any more, nothing lifts the deadline
+		}
 		return
 	}
 	if x.body == nil {
