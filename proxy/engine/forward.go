@@ -151,6 +151,7 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	second.URL = new(url.URL)
 	second.Header = out.Header.Clone()
 	second.Trailer = out.Trailer.Clone()
+	undo(second.Header, &x.verdict, x.taken)
 	if x.body != nil {
 		if !x.body.finish() {
 			return res, nil // asked for against what we said
@@ -246,7 +247,7 @@ func (x *exchange) modify(res *http.Response) error {
 	switch {
 	case res.ContentLength == 0 || x.in.Method == "HEAD":
 		// The head must go together with the end of the stream: a gRPC client takes it for Trailers-Only only then.
-		x.rp.FlushInterval = 0
+		x.rp.FlushInterval = -1
 	case res.ContentLength > 0:
 		// Long enough for a short answer to go in one piece, short enough to hold nothing back.
 		x.rp.FlushInterval = time.Millisecond
