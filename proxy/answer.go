@@ -21,6 +21,7 @@ type problem struct {
 	Detail   string `json:"detail"`
 	Code     Reason `json:"code"`
 	Instance string `json:"instance"`
+	Claims   string `json:"claims,omitempty"`
 }
 
 // Refusal turns a verdict that refuses into the answer to send: status, Proxy-Status (RFC 9209), WWW-Authenticate
@@ -57,7 +58,7 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 			Field{"Grpc-Message", string(reason)})
 		return Reply{Status: 200, Header: header}
 	}
-	body, _ := json.Marshal(problem{e.title, e.status, detail, reason, instance}) // strings and ints always marshal
+	body, _ := json.Marshal(problem{e.title, e.status, detail, reason, instance, v.Claims}) // strings and ints always marshal
 	header = append(header, Field{"Content-Type", "application/problem+json"})
 	return Reply{Status: e.status, Header: header, Body: append(body, '\n')}
 }

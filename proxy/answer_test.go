@@ -90,6 +90,16 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+func TestClaimsChallengeIsInTheBody(t *testing.T) {
+	const challenge = `{"access_token":{"acrs":{"essential":true,"value":"c1"}}}`
+	for claims, want := range map[string]any{challenge: challenge, "": nil} {
+		var p map[string]any
+		if err := json.Unmarshal(Refusal(&Verdict{Reason: SubjectRefused, Claims: claims}, false, "").Body, &p); err != nil || p["claims"] != want {
+			t.Errorf("claims are %v, want %v", p["claims"], want)
+		}
+	}
+}
+
 func TestRefusalOverGRPCIsTrailersOnly(t *testing.T) {
 	for reason, want := range map[Reason]string{NoToken: "16", NoRule: "7", AmbiguousPath: "3", UpstreamUnreachable: "14", UpstreamTimeout: "14", TokenUnavailable: "14", InternalError: "13"} {
 		r := Refusal(&Verdict{Reason: reason}, true, "")

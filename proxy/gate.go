@@ -56,6 +56,9 @@ type Verdict struct {
 	RetryAfter time.Duration
 	// Scope is the scope that would be needed, for insufficient_scope.
 	Scope string
+	// Claims is the claims challenge of an authorization server that refused the subject token, for the client to
+	// satisfy (Entra ID's conditional access); "" for none. It goes into the body.
+	Claims string
 	// ResourceMetadata is the URL of our RFC 9728 document, for WWW-Authenticate; "" for none.
 	ResourceMetadata string
 

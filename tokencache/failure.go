@@ -46,6 +46,11 @@ type Failure struct {
 	// the issuer is asked again.
 	RetryAfter time.Duration
 
+	// Subject says that the issuer refused the subject token of an exchange, not the client or what it asked for: the
+	// failure concerns that subject alone. Claims is the challenge that it gave for the caller to satisfy, "" for none.
+	Subject bool
+	Claims  string
+
 	// Broken says that the connection was refused or broken before there was an answer: worth one more try at once.
 	Broken bool
 }
