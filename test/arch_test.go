@@ -106,6 +106,22 @@ func TestImportsRunOneWay(t *testing.T) {
 	})
 }
 
+// Every package that runs anything sees to it that nothing is left running. This one only reads files, and bench's subjects are processes.
+func TestEveryPackageLooksForLeaks(t *testing.T) {
+	tested, checked := map[string]bool{}, map[string]bool{}
+	sources(t, func(folder, path string, src []byte, _ *ast.File, _ *token.FileSet) {
+		if strings.HasSuffix(path, "_test.go") && folder != "test" && folder != "test/bench" {
+			tested[folder] = true
+			checked[folder] = checked[folder] || bytes.Contains(src, []byte("goleak."))
+		}
+	})
+	for folder := range tested {
+		if !checked[folder] {
+			t.Errorf("%s has tests and no goleak in its TestMain", folder)
+		}
+	}
+}
+
 func TestFilesAreOneIdea(t *testing.T) {
 	sources(t, func(_, path string, src []byte, _ *ast.File, _ *token.FileSet) {
 		if n := bytes.Count(src, []byte("\n")); n > 600 {
@@ -115,14 +131,12 @@ func TestFilesAreOneIdea(t *testing.T) {
 }
 
 func TestHabits(t *testing.T) {
-	for _, word := range []string{"utils", "util", "common", "types", "manager", "helpers"} {
-		if _, ok := mayImport[word]; ok {
-			t.Errorf("%s is no noun that a reader could guess", word)
-		}
-	}
-	sources(t, func(_, path string, _ []byte, file *ast.File, fset *token.FileSet) {
+	sources(t, func(folder, path string, _ []byte, file *ast.File, fset *token.FileSet) {
 		if strings.HasSuffix(path, "_test.go") {
 			return
+		}
+		if slices.Contains([]string{"utils", "util", "common", "types", "manager", "helpers"}, filepath.Base(folder)) {
+			t.Errorf("%s: %s is no noun that a reader could guess what is in it from", path, folder)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
