@@ -103,6 +103,7 @@ Without a command, sidepass runs the sidecar.`,
 		a.configCommand(),
 		a.healthcheckCommand(),
 		a.issuerCommand(),
+		a.tokenCommand(),
 		&cobra.Command{Use: "version", Short: "Print version, commit and Go version", Args: cobra.NoArgs, RunE: a.version},
 	)
 	return root

@@ -83,6 +83,17 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 	if err := unbuilt(loaded.Config); err != nil {
 		return nil, fail(exitUnusable, err)
 	}
+	s := newParts(o)
+	err := s.begin(loaded)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newParts makes what every generation shares. It listens nowhere and makes no call; close it.
+func newParts(o sidecarOptions) *sidecar {
 	version, commit := buildInfo()
 	s := &sidecar{
 		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{},
@@ -95,12 +106,7 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 	}
 	s.process.observe = s.observers()
 	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
-	err := s.begin(loaded)
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+	return s
 }
 
 func (s *sidecar) begin(loaded *config.Loaded) (err error) {
