@@ -2,11 +2,11 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // body is a request's content on its way to the upstream. It holds nothing back; up to limit bytes are also kept, so
@@ -19,9 +19,8 @@ type body struct {
 	received      atomic.Int64
 
 	mu      sync.Mutex
-	src     io.Reader     // refuses to be read once the handler has returned
-	raw     io.ReadCloser // the same without that guard
-	err     error         // of the last read, io.EOF included
+	src     io.Reader // refuses to be read once the handler has returned
+	err     error     // of the last read, io.EOF included
 	limit   int64
 	kept    []byte // all that was read, unless dropped
 	dropped bool
@@ -32,7 +31,7 @@ type body struct {
 }
 
 func newBody(in *http.Request, src io.Reader, limit int64) *body {
-	b := &body{src: src, raw: in.Body, limit: limit, from: in}
+	b := &body{src: src, limit: limit, from: in}
 	switch n := in.ContentLength; {
 	case limit <= 0 || n > limit:
 		b.dropped = true
@@ -55,23 +54,22 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n, err := b.src.Read(p)
-	b.took(p[:n], err)
+	if int64(len(b.kept)+n) > b.limit {
+		b.kept, b.dropped = nil, true
+	}
+	if !b.dropped {
+		b.kept = append(b.kept, p[:n]...)
+	}
 	b.given = len(b.kept)
+	b.took(n, err)
 	return n, err
 }
 
 // Close does nothing: the server that made the request closes it.
 func (b *body) Close() error { return nil }
 
-func (b *body) took(p []byte, err error) {
-	b.received.Add(int64(len(p)))
-	if !b.dropped {
-		if int64(len(b.kept)+len(p)) > b.limit {
-			b.kept, b.dropped = nil, true
-		} else {
-			b.kept = append(b.kept, p...)
-		}
-	}
+func (b *body) took(n int, err error) {
+	b.received.Add(int64(n))
 	b.err = err
 	switch {
 	case err == io.EOF:
@@ -84,37 +82,59 @@ func (b *body) took(p []byte, err error) {
 	}
 }
 
-var errTooLong = errors.New("the content is longer than what is kept")
-
-// finish reads the rest from the client, which may take as long as the client does, and reports whether all of the
-// content is kept.
-func (b *body) finish() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var buf [4 << 10]byte
-	for b.err == nil && !b.dropped {
-		n, err := b.src.Read(buf[:])
-		b.took(buf[:n], err)
+// finish reads the rest from the client, for as long as it is told to wait, and reports whether all of the content is
+// kept. What it has read the transport can still have.
+func (b *body) finish(wait time.Duration) bool {
+	if b.ended.Load() {
+		return b.whole()
 	}
-	return b.err == io.EOF && !b.dropped
+	done := make(chan struct{})
+	go func() { // ends with the request at the latest: then reads fail
+		defer close(done)
+		for b.more() {
+		}
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return b.whole()
+	case <-timer.C:
+		return false
+	}
 }
 
-// again returns a second reader over the whole content; finish must have said that it is there.
+// more keeps some more of the content, one byte beyond the limit at most, and says whether there may be more to keep.
+func (b *body) more() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	room := b.limit + 1 - int64(len(b.kept))
+	if b.err != nil || b.dropped || room <= 0 {
+		return false
+	}
+	var buf [4 << 10]byte
+	n, err := b.src.Read(buf[:min(room, int64(len(buf)))])
+	b.kept = append(b.kept, buf[:n]...)
+	b.took(n, err)
+	return true
+}
+
+// whole says whether all of the content is there and short enough.
+func (b *body) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err == io.EOF && !b.dropped && int64(len(b.kept)) <= b.limit
+}
+
+// again returns a second reader over the content; whole must have said that it is all there.
 func (b *body) again() io.ReadCloser {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return io.NopCloser(bytes.NewReader(b.kept))
 }
 
-// discard waits for a read that is under way, and then reads up to n more bytes from the client and forgets them.
-func (b *body) discard(n int64) {
+// quiet waits until no read of the client is under way. Once the handler has returned, none begins any more.
+func (b *body) quiet() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err == nil {
-		_, err := io.CopyN(io.Discard, b.raw, n)
-		if err == nil {
-			err = errTooLong
-		}
-		b.err = err
-	}
 }

@@ -162,6 +162,16 @@ func TestProxyOnTheWay(t *testing.T) {
 	}
 }
 
+func TestAsteriskThroughAProxy(t *testing.T) {
+	hop := newOrigin(t, nil)
+	s := serve(t, to(upstream(t, "http://app.internal", func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, hop.URL) })))
+	raw(t, s, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+	raw(t, s, "GET //a\"b HTTP/1.1\r\nHost: a\r\n\r\n")
+	if a, b := hop.seen[0].RequestURI, hop.seen[1].RequestURI; a != "http://app.internal" || b != "http://app.internal//a\"b" {
+		t.Errorf("the proxy was asked for %s and %s", a, b)
+	}
+}
+
 func TestForbiddenAddresses(t *testing.T) {
 	o := newOrigin(t, nil)
 	own := addrPort(t, o.Listener.Addr().String())

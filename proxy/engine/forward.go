@@ -36,10 +36,6 @@ func (x *exchange) forward() {
 		return
 	}
 	in := x.in
-	if in.ProtoMajor == 1 && in.ContentLength != 0 {
-		// Otherwise net/http reads the rest of the body before it lets an answer begin.
-		_ = http.NewResponseController(x.rw).EnableFullDuplex()
-	}
 	if x.req.Upgrade != "" {
 		if x.upgrade = mayUpgrade(&x.req, in); !x.upgrade {
 			delete(in.Header, "Upgrade") // the request goes on as an ordinary one (RFC 9110, section 7.8)
@@ -85,6 +81,9 @@ func (x *exchange) aim(v *proxy.Verdict) error {
 	}
 	switch {
 	case up.proxied(d.scheme):
+		if path == "*" {
+			path = "" // RFC 9112, section 3.2.4
+		}
 		d.url.Opaque = "//" + d.authority + path // net/http puts the scheme before it
 	case !strings.HasPrefix(path, "//"):
 		d.url.Opaque = path
@@ -143,8 +142,9 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	follow := x.verdict.Follow
 	x.head = headOf(res)
-	next, again := follow.Answered(out.Context(), &x.head, x.replayable(&x.head))
-	if !again || next.Action != proxy.Forward {
+	replayable := x.replayable(&x.head)
+	next, again := follow.Answered(out.Context(), &x.head, replayable)
+	if !again || !replayable || next.Action != proxy.Forward {
 		return res, nil
 	}
 	second := out.WithContext(out.Context())
@@ -153,9 +153,6 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	second.Trailer = out.Trailer.Clone()
 	undo(second.Header, &x.verdict, x.taken)
 	if x.body != nil {
-		if !x.body.finish() {
-			return res, nil // asked for against what we said
-		}
 		content := x.body
 		second.Body = content.again()
 		second.GetBody = func() (io.ReadCloser, error) { return content.again(), nil }
@@ -197,17 +194,25 @@ func (x *exchange) send(out *http.Request) (*http.Response, error) {
 	return nil, errStatus
 }
 
-// replayable says whether the request can be sent again. When the answer refuses the token, a short body of known
-// length is read to its end first: the client is sending it anyway.
+// How long to wait for the rest of a request's content when the upstream has refused the token before it was read.
+const (
+	restOfKnown   = time.Second           // the client has said how much it will send
+	restOfUnknown = 50 * time.Millisecond // it may have sent all, as in a gRPC call, or never come to an end
+)
+
+// replayable says whether the request can be sent again. When the answer refuses the token, and what was not read yet
+// of the content may be short, it is read first.
 func (x *exchange) replayable(head *proxy.Head) bool {
 	b := x.body
-	if b == nil {
+	switch {
+	case b == nil:
 		return true
+	case b.ended.Load() || !head.Unauthorized() || b.limit <= 0 || x.in.ContentLength > b.limit:
+		return b.ended.Load() && b.whole()
+	case x.in.ContentLength < 0:
+		return b.finish(restOfUnknown)
 	}
-	if n := x.in.ContentLength; !b.ended.Load() && (n < 0 || n > b.limit || !head.Unauthorized()) {
-		return false
-	}
-	return b.finish()
+	return b.finish(restOfKnown)
 }
 
 func headOf(res *http.Response) proxy.Head {
@@ -247,7 +252,7 @@ func (x *exchange) modify(res *http.Response) error {
 	switch {
 	case res.ContentLength == 0 || x.in.Method == "HEAD":
 		// The head must go together with the end of the stream: a gRPC client takes it for Trailers-Only only then.
-		x.rp.FlushInterval = -1
+		x.rp.FlushInterval = 0
 	case res.ContentLength > 0:
 		// Long enough for a short answer to go in one piece, short enough to hold nothing back.
 		x.rp.FlushInterval = time.Millisecond

@@ -51,6 +51,21 @@ func TestGenerations(t *testing.T) {
 	}
 }
 
+// A generation that Acquire loaded just before its last user left must not come back to life.
+func TestClosedGenerationCannotBeTaken(t *testing.T) {
+	closed := 0
+	g := &generation{onClose: func() { closed++ }}
+	g.users.Store(1)
+	if !g.take() {
+		t.Error("an open one cannot be taken")
+	}
+	g.drop()
+	g.drop()
+	if g.take() || closed != 1 {
+		t.Errorf("it can be taken after it was closed %d times", closed)
+	}
+}
+
 func TestAcquireDoesNotAllocate(t *testing.T) {
 	var g Generations
 	g.Swap(refusing(proxy.NoRoute), nil)

@@ -35,7 +35,6 @@ func Listen(network, address string, mode fs.FileMode) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on unix socket %s: %w", address, err)
 	}
-	l.SetUnlinkOnClose(false)
 	made, err := ready(name, address, mode)
 	if err != nil {
 		_ = l.Close()

@@ -1,15 +1,18 @@
 package engine
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sidepass/sidepass/proxy"
 )
@@ -148,11 +151,19 @@ func chunks(parts ...string) func() io.Reader {
 }
 
 func TestReplayOnceOnly(t *testing.T) {
-	o := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
+	peers := map[string]bool{}
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		peers[r.RemoteAddr] = true
+		w.WriteHeader(401)
+		_, _ = io.WriteString(w, "refused")
+	})
 	g := &retrying{up: upstream(t, o.URL)}
 	s := serve(t, g)
 	if got := get(t, s, "/"); got.StatusCode != 401 || o.count() != 2 {
 		t.Errorf("got %d after %d requests", got.StatusCode, o.count())
+	}
+	if len(peers) != 1 {
+		t.Errorf("it took %d connections", len(peers))
 	}
 	if told := g.told(); !reflect.DeepEqual(told, []string{"401 again=false replayable=true", "401 again=true replayable=false"}) {
 		t.Errorf("Follow was told %q", told)
@@ -244,5 +255,94 @@ func TestReplayWhenTheClientStopsSending(t *testing.T) {
 	_ = c.Close()
 	if rec := s.record(t, 0); rec.Again || rec.Err == nil && rec.Status != 401 && !errors.Is(rec.Err, errClientGone) {
 		t.Errorf("the observer heard %+v", rec)
+	}
+}
+
+// What was read ahead in order to send it again still reaches the upstream that asked for nothing of the kind.
+func TestContentReadAheadIsNotLost(t *testing.T) {
+	for name, length := range map[string]int{"known": 4, "unknown": -1, "unknown, over the limit": -1} {
+		t.Run(name, func(t *testing.T) {
+			o := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+				r, err := http.ReadRequest(br)
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 401 X\r\nConnection: close\r\n\r\n")
+				_, _ = io.Copy(c, r.Body)
+			})
+			limit := int64(100)
+			if name == "unknown, over the limit" {
+				limit = 2
+			}
+			asked := make(chan struct{})
+			s := serve(t, with(proxy.Verdict{Upstream: upstream(t, "http://"+o), ReplayLimit: limit, Follow: followFunc(func(*proxy.Head, bool) (proxy.Verdict, bool) {
+				close(asked)
+				return proxy.Verdict{}, false
+			})}))
+			pr, pw := io.Pipe()
+			r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+s.addr, pr)
+			r.ContentLength = int64(length)
+			go func() {
+				_, _ = io.WriteString(pw, "a")
+				if length < 0 {
+					<-asked
+				}
+				_, _ = io.WriteString(pw, "bcd")
+				_ = pw.Close()
+			}()
+			res, err := client(t, false).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != 401 || string(b) != "abcd" || err != nil {
+				t.Errorf("got %d %q %v", res.StatusCode, b, err)
+			}
+		})
+	}
+}
+
+func TestBodyKeepsWhatItReadAhead(t *testing.T) {
+	const content = "0123456789"
+	for limit := range int64(len(content) + 3) {
+		in, _ := http.NewRequest("POST", "/", strings.NewReader(content))
+		in.ContentLength = -1
+		b := newBody(in, in.Body, limit)
+		first := make([]byte, 3)
+		n, _ := io.ReadFull(b, first)
+		if got, want := b.finish(time.Second), limit >= int64(len(content)); got != want {
+			t.Errorf("limit %d: finish says %v", limit, got)
+		}
+		if int64(len(b.kept)) > limit+1 {
+			t.Errorf("limit %d: %d bytes are kept", limit, len(b.kept))
+		}
+		rest, err := io.ReadAll(b)
+		if string(first[:n])+string(rest) != content || err != nil {
+			t.Errorf("limit %d: the transport read %q and %q, %v", limit, first[:n], rest, err)
+		}
+	}
+}
+
+func TestReplayable(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		length int64
+		limit  int64
+		want   bool
+	}{
+		"refused, known":               {401, 4, 10, true},
+		"refused, unknown":             {401, -1, 10, true},
+		"refused, unknown, too long":   {401, -1, 3, false},
+		"refused, known, too long":     {401, 4, 3, false},
+		"refused, nothing may be kept": {401, 4, 0, false},
+		"not refused":                  {500, 4, 10, false},
+	} {
+		in, _ := http.NewRequest("POST", "/", strings.NewReader("body"))
+		in.ContentLength = c.length
+		x := &exchange{in: in, body: newBody(in, in.Body, c.limit)} // of which nothing has been read
+		if got := x.replayable(&proxy.Head{Status: c.status}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -184,6 +184,30 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
+func TestTunnelWhereTheServiceEndsFirst(t *testing.T) {
+	said := make(chan string, 1)
+	service := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+		_, _ = io.WriteString(c, "done")
+		_ = c.(*net.TCPConn).CloseWrite()
+		b, _ := io.ReadAll(br)
+		said <- string(b)
+	})
+	s := serve(t, tunnelTo(upstream(t, "://")))
+	c, br := dial(t, s)
+	_, _ = io.WriteString(c, "CONNECT "+service+" HTTP/1.1\r\nHost: a\r\n\r\n")
+	if _, err := http.ReadResponse(br, &http.Request{Method: "CONNECT"}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(br); string(b) != "done" || err != nil {
+		t.Errorf("got %q %v", b, err)
+	}
+	_, _ = io.WriteString(c, "still here")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if got := <-said; got != "still here" {
+		t.Errorf("the service got %q", got)
+	}
+}
+
 func TestTunnelThroughAProxyThatSpeaksEarly(t *testing.T) {
 	hop := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
 		if r, err := http.ReadRequest(br); err == nil && r.Method == "CONNECT" && r.RequestURI == "ssh.example:22" {

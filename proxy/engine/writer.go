@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// leftover is how much of a request's content is read and forgotten when the answer came first, so that the
+	// leftover is how much of a request's content net/http reads and forgets when the answer came first, so that the
 	// connection can go on, or can be closed without a reset that overtakes the answer.
 	leftover = 256 << 10
 	// linger is how long that may take.
@@ -40,7 +40,8 @@ func (x *exchange) WriteHeader(status int) {
 		h["Content-Type"] = nil // net/http is not to guess one
 	}
 	if x.unread() && !x.brief() {
-		// Where one message ends and the next begins is no longer sure (RFC 9112, section 9.3).
+		// Where one message ends and the next begins is no longer sure (RFC 9112, section 9.3). It also keeps net/http
+		// from reading the rest of the content before it lets the answer begin.
 		h["Connection"] = []string{"close"}
 	}
 	x.rw.WriteHeader(status)
@@ -86,26 +87,24 @@ func (x *exchange) brief() bool {
 	return x.body == nil && x.in.ContentLength > 0 && x.in.ContentLength <= leftover
 }
 
-// settle leaves an HTTP/1 connection so that net/http can end or reuse it without waiting for the client.
+// settle leaves an HTTP/1 connection so that net/http can end or reuse it without waiting for the client: net/http reads
+// the rest of the content itself, but knows no limit on how long that may take.
 func (x *exchange) settle() {
 	if !x.unread() {
 		return
 	}
 	rc := http.NewResponseController(x.rw)
-	if x.gone {
-		_ = rc.SetReadDeadline(time.Unix(1, 0))
-		if x.body != nil {
-			x.body.discard(0) // when no read is under way any more, nothing lifts the deadline
-		}
-		return
+	until := time.Unix(1, 0)
+	if !x.gone {
+		until = time.Now().Add(linger)
 	}
-	if x.body == nil {
-		_ = rc.SetReadDeadline(time.Now().Add(linger)) // net/http reads the rest itself
-		return
+	_ = rc.SetReadDeadline(until)
+	if !x.gone {
+		_ = rc.Flush() // the client need not wait as well
 	}
-	_ = rc.Flush()
-	_ = rc.SetReadDeadline(time.Now().Add(linger))
-	x.body.discard(leftover)
+	if x.body != nil {
+		x.body.quiet() // net/http would lift the deadline to break off a read
+	}
 }
 
 // refuse answers with a reason from the table.
