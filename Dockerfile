@@ -1,15 +1,16 @@
-# The sidepass image: one static binary and the CA roots, nothing else. It takes no arguments, runs as nobody in particular and writes to no file.
+# The sidepass image: one static binary and the CA roots, nothing else. It takes no arguments, runs as nobody in particular, and writes nothing:
+# its root may be read-only.
 #
 #   docker build -t sidepass .
 #
-# With a binary that you built yourself, nothing is pulled and the network is not needed. The folder dist/ stands in for the stage of that name:
+# With a binary that you built yourself, nothing is pulled and no network is needed: the folder dist/ stands in for the stage of that name.
 #
 #   mkdir -p dist && cp /etc/ssl/certs/ca-certificates.crt dist/
-#   CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.buildVersion=$(git describe --tags --always) -X main.buildCommit=$(git rev-parse HEAD)" \
-#     -o dist/sidepass ./cmd/sidepass
+#   CGO_ENABLED=0 GOOS=linux go build -trimpath -o dist/sidepass \
+#     -ldflags "-s -w -X main.buildVersion=$(git describe --tags --always) -X main.buildCommit=$(git rev-parse HEAD)" ./cmd/sidepass
 #   docker build --build-context dist=dist -t sidepass .
 
-# What the image stands on; a base of your own needs nothing in it.
+# What the image stands on. A base of your own may be anything: nothing in it is used.
 ARG BASE=scratch
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-alpine AS dist
