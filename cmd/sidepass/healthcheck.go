@@ -41,23 +41,32 @@ func healthcheck(ctx context.Context, listen config.Listen) error {
 	if listen.Off() {
 		return fmt.Errorf("there is nothing to ask: metrics.listen is off, and /readyz is served there")
 	}
-	network, address := listen.Network, listen.Address
+	network, addresses := listen.Network, []string{listen.Address}
 	if network == "tcp" {
-		host, port, err := net.SplitHostPort(address)
+		host, port, err := net.SplitHostPort(listen.Address)
 		if err != nil {
 			return err
 		}
 		if port == "0" {
 			return fmt.Errorf("metrics.listen has port 0, so the address of the running sidecar is not known here; give it a port")
 		}
+		hosts := []string{host}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			host = "localhost"
+			hosts = []string{"127.0.0.1", "::1"} // not localhost: an image from scratch has no /etc/hosts
 		}
-		address = net.JoinHostPort(host, port)
+		for i, h := range hosts {
+			hosts[i] = net.JoinHostPort(h, port)
+		}
+		addresses = hosts
 	}
 	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, address)
+		DialContext: func(ctx context.Context, _, _ string) (c net.Conn, err error) {
+			for _, address := range addresses {
+				if c, err = (&net.Dialer{}).DialContext(ctx, network, address); err == nil {
+					break
+				}
+			}
+			return c, err
 		}}}
 	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", nil)
@@ -66,7 +75,7 @@ func healthcheck(ctx context.Context, listen config.Listen) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("no sidecar answers at %s: %w", address, err)
+		return fmt.Errorf("no sidecar answers at %s: %w", strings.Join(addresses, " or "), err)
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))

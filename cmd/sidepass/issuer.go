@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) issuerCommand() *cobra.Command {
-	var listen, id, secretFile string
+	var listen, name, id, secretFile string
 	var lifetime time.Duration
 	cmd := &cobra.Command{
 		Use:   "issuer",
@@ -34,7 +34,7 @@ Never use it in production.
 				}
 				secret = strings.TrimSpace(string(b))
 			}
-			server, err := issuer.New(issuer.Options{Clients: []issuer.Client{{ID: id, Secret: secret}}, Lifetime: lifetime})
+			server, err := issuer.New(issuer.Options{Issuer: name, Clients: []issuer.Client{{ID: id, Secret: secret}}, Lifetime: lifetime})
 			if err != nil {
 				return fail(exitUnusable, err)
 			}
@@ -52,6 +52,7 @@ Never use it in production.
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9000", "address to listen on")
+	cmd.Flags().StringVar(&name, "issuer", "", "the issuer identifier, where others reach it under another name (default: the address it listens on)")
 	cmd.Flags().StringVar(&id, "client-id", "demo", "the client's id")
 	cmd.Flags().StringVar(&secretFile, "client-secret-file", "", "a file with the client's secret (default: the secret is demo)")
 	cmd.Flags().DurationVar(&lifetime, "lifetime", 5*time.Minute, "how long a token lasts")
