@@ -26,8 +26,8 @@ type body struct {
 	dropped bool
 	given   int // how much of kept the transport has had
 
-	in, out http.Header // trailers: what net/http reads, what the transport sends
-	from    *http.Request
+	from *http.Request
+	out  http.Header // the trailers that the transport sends
 }
 
 func newBody(in *http.Request, src io.Reader, limit int64) *body {

@@ -399,11 +399,6 @@ func TestLargeBodiesNeedNoMemory(t *testing.T) {
 	})
 }
 
-func get2(t testing.TB, s *side, http2 bool) result {
-	t.Helper()
-	return do(t, client(t, http2), "GET", "http://"+s.addr, nil)
-}
-
 func TestMalformedContentIsTheClientsFault(t *testing.T) {
 	o := newOrigin(t, nil)
 	s := serve(t, to(upstream(t, o.URL)))

@@ -194,7 +194,7 @@ func TestFailuresKeepTheGoodSet(t *testing.T) {
 				if st := w.Status(); st.Keys != 1 || st.Result != c.result || st.Err == nil {
 					t.Errorf("status %+v", st)
 				}
-				pass(good.Loaded.Add(2 * time.Hour).Sub(time.Now()))
+				pass(time.Until(good.Loaded.Add(2 * time.Hour)))
 				if w.Snapshot() != good {
 					t.Error("the good set was dropped before MaxStale")
 				}
