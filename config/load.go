@@ -69,6 +69,19 @@ func Load(o LoadOptions) (*Loaded, error) {
 	return l, nil
 }
 
+// Recheck validates the configuration again after its holder has changed it: at a
+// reload some values stay as they were, and may not go with the new ones. Its error is
+// [Problems], without places.
+func (l *Loaded) Recheck() error {
+	c := newCollector()
+	v := validator{cfg: l.Config, problems: c, keepsLastGood: func(string) bool { return true }}
+	v.validate()
+	if ps := c.problems(); len(ps) > 0 {
+		return ps
+	}
+	return nil
+}
+
 // maxFileSize bounds every file that is read here, in bytes.
 const maxFileSize = 4 << 20
 

@@ -40,13 +40,21 @@ func newAuthServer(c config.Issuer, read func(string) ([]byte, error)) (*authSer
 		return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %v %v", c.URL.String(), c.TokenEndpoint.String(), c.JWKSURI.String(), c.JWKSFile,
-		c.JWKSTokenFile, roots, c.ProxyURL.String(), c.AllowHTTP, c.Timeout))
+		c.JWKSTokenFile, roots, proxyIdentity(c.ProxyURL), c.AllowHTTP, c.Timeout))
 	i := &authServer{config: c, http: client}
 	i.metadata = discovery.New(discovery.Options{Issuer: c.URL.String(), Client: client, Bearer: func() string {
 		token, _ := i.bearer(c.URL.String())
 		return token
 	}})
 	return i, key, nil
+}
+
+// proxyIdentity tells proxies apart by their password too, which String hides.
+func proxyIdentity(u config.URL) string {
+	if !u.IsSet() {
+		return ""
+	}
+	return u.URL().String()
 }
 
 // tokenEndpoint is the configured or the discovered one.

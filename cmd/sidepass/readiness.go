@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -25,7 +26,7 @@ func (s *sidecar) missing() []string {
 	}
 	var out []string
 	if s.health.Inbound != nil {
-		out = s.inboundMissing()
+		out = s.keysNeverLoaded()
 	}
 	s.awaited.Range(func(route, _ any) bool {
 		out = append(out, fmt.Sprintf("the first token of route %s is being fetched", route))
@@ -34,21 +35,30 @@ func (s *sidecar) missing() []string {
 	return out
 }
 
-func (s *sidecar) inboundMissing() []string { return s.current.Load().keysMissing() }
+// keysNeverLoaded is what the lax check asks: keys that have grown stale in an outage are the strict one's.
+func (s *sidecar) keysNeverLoaded() []string {
+	return s.current.Load().keysMissing(func(t *trusted) bool { return !t.keys.Status().Loaded.IsZero() })
+}
+
+func (s *sidecar) inboundMissing() []string {
+	return s.current.Load().keysMissing(func(t *trusted) bool { return t.keys.Ready() })
+}
 
 // keysMissing wants the keys of at least one trusted issuer.
-func (g *generation) keysMissing() []string {
+func (g *generation) keysMissing(there func(*trusted) bool) []string {
 	var out []string
 	for _, t := range g.trusted {
-		if t.keys.Ready() {
+		if there(t) {
 			return nil
 		}
-		out = append(out, fmt.Sprintf("no keys of issuer %s could be loaded yet", t.config.Name))
+		out = append(out, fmt.Sprintf("there are no usable keys of issuer %s", t.config.Name))
 	}
 	return out
 }
 
-// outboundMissing wants a token of each prefetched route now, or no need of one.
+// outboundMissing wants a token of each prefetched route now, or no need of one. It says no more of a failure than the
+// metric does, since anybody on the network may ask; and it has a token asked for again once a back-off is over: without
+// requests, which may be waiting for this very probe, nothing else would.
 func (s *sidecar) outboundMissing() []string {
 	g := s.current.Load()
 	if !g.loaded.Config.Tokens.Prefetch {
@@ -57,13 +67,23 @@ func (s *sidecar) outboundMissing() []string {
 	var out []string
 	now := time.Now()
 	for _, r := range g.routes {
-		if st := r.entry.Status(now); !st.Ready() {
-			why := "it has not been fetched yet"
-			if st.Failure != nil {
-				why = st.Failure.Detail
-			}
-			out = append(out, fmt.Sprintf("no token for route %s: %s", r.config.Name, why))
+		st := r.entry.Status(now)
+		if st.Ready() {
+			continue
 		}
+		why := "it has not been fetched yet"
+		if st.Failure != nil {
+			why = st.Failure.Result
+		}
+		out = append(out, fmt.Sprintf("no token for route %s: %s", r.config.Name, why))
+		_, _, _ = r.entry.Get(ended()) // begins an attempt where one may be made, and waits for nothing
 	}
 	return out
+}
+
+// ended is a context that is over.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }

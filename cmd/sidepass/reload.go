@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -71,7 +72,15 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 		s.metrics.FileReloadFailure(u.Key)
 		s.o.Log.Error("a file cannot be used; its last good content stays in use", zap.String("key", u.Path), zap.String("file", u.File), zap.String("reason", u.Reason))
 	}
-	waiting := holdBack(s.current.Load().loaded.Config, loaded.Config)
+	waiting, err := holdBack(s.current.Load().loaded.Config, loaded.Config)
+	if err != nil {
+		return err
+	}
+	if len(waiting) > 0 {
+		if err := loaded.Recheck(); err != nil {
+			return fmt.Errorf("%w\nThis is because what needs a restart stays as it is until then: %s", err, strings.Join(waiting, ", "))
+		}
+	}
 	g, err := s.process.build(loaded, s.bound)
 	if err != nil {
 		return err
@@ -119,8 +128,9 @@ func (s *sidecar) awaitKeys(ctx context.Context, g *generation) {
 	}
 }
 
-// holdBack puts back into a new configuration what needs a restart to change, and names it.
-func holdBack(old, now *config.Config) (waiting []string) {
+// holdBack puts back into a new configuration what needs a restart to change, and names it. What is put back may not go
+// with the rest, so that the whole is to be validated again.
+func holdBack(old, now *config.Config) (waiting []string, err error) {
 	keep := func(key string, changed bool, restore func()) {
 		if changed {
 			waiting = append(waiting, key)
@@ -136,7 +146,7 @@ func holdBack(old, now *config.Config) (waiting []string) {
 		now.Inbound = old.Inbound
 		if old.Inbound != nil {
 			for _, t := range old.Inbound.Trust {
-				keepIssuer(old, now, t.Issuer)
+				err = errors.Join(err, keepIssuer(old, now, t.Issuer))
 			}
 		}
 	})
@@ -144,7 +154,7 @@ func holdBack(old, now *config.Config) (waiting []string) {
 		now.Outbound = old.Outbound
 		if old.Outbound != nil {
 			for _, r := range old.Outbound.Routes {
-				keepIssuer(old, now, r.Issuer)
+				err = errors.Join(err, keepIssuer(old, now, r.Issuer))
 			}
 		}
 	})
@@ -155,14 +165,15 @@ func holdBack(old, now *config.Config) (waiting []string) {
 	}
 	if old.Outbound != nil {
 		keep("outbound.listen", old.Outbound.Listen != now.Outbound.Listen, func() { now.Outbound.Listen = old.Outbound.Listen })
-		waiting = append(waiting, holdBackRoutes(old, now)...)
+		routes, routesErr := holdBackRoutes(old, now)
+		waiting, err = append(waiting, routes...), errors.Join(err, routesErr)
 	}
-	slices.SortFunc(waiting, strings.Compare)
-	return waiting
+	slices.Sort(waiting)
+	return waiting, err
 }
 
 // holdBackRoutes keeps the routes with a listener of their own as they are open now.
-func holdBackRoutes(old, now *config.Config) (waiting []string) {
+func holdBackRoutes(old, now *config.Config) (waiting []string, err error) {
 	routes := slices.Clone(now.Outbound.Routes)
 	for i, r := range routes {
 		before := slices.IndexFunc(old.Outbound.Routes, func(o config.Route) bool { return o.Name == r.Name && o.Listen.IsSet() })
@@ -171,7 +182,7 @@ func holdBackRoutes(old, now *config.Config) (waiting []string) {
 			waiting = append(waiting, "outbound.routes["+r.Name+"].listen")
 			if before >= 0 {
 				routes[i] = old.Outbound.Routes[before]
-				keepIssuer(old, now, routes[i].Issuer)
+				err = errors.Join(err, keepIssuer(old, now, routes[i].Issuer))
 			} else {
 				routes[i].Name = "" // dropped below
 			}
@@ -185,20 +196,29 @@ func holdBackRoutes(old, now *config.Config) (waiting []string) {
 		if o.Listen.IsSet() && !slices.ContainsFunc(now.Outbound.Routes, func(r config.Route) bool { return r.Name == o.Name }) {
 			waiting = append(waiting, "outbound.routes["+o.Name+"].listen")
 			routes = append(routes, o)
-			keepIssuer(old, now, o.Issuer)
+			err = errors.Join(err, keepIssuer(old, now, o.Issuer))
 		}
 	}
 	now.Outbound.Routes = routes
-	return waiting
+	return waiting, err
 }
 
-// keepIssuer keeps an issuer that something held back still needs.
-func keepIssuer(old, now *config.Config, name string) {
+// keepIssuer keeps an issuer that something held back still needs. One of that name that is another server now cannot
+// take its place.
+func keepIssuer(old, now *config.Config, name string) error {
 	same := func(i config.Issuer) bool { return i.Name == name }
-	if slices.ContainsFunc(now.Issuers, same) {
-		return
+	was := slices.IndexFunc(old.Issuers, same)
+	if was < 0 {
+		return nil
 	}
-	if i := slices.IndexFunc(old.Issuers, same); i >= 0 {
-		now.Issuers = append(now.Issuers, old.Issuers[i])
+	before := old.Issuers[was]
+	is := slices.IndexFunc(now.Issuers, same)
+	if is < 0 {
+		now.Issuers = append(now.Issuers, before)
+		return nil
 	}
+	if after := now.Issuers[is]; after.URL != before.URL || after.TokenEndpoint != before.TokenEndpoint || after.JWKSURI != before.JWKSURI || after.JWKSFile != before.JWKSFile {
+		return fmt.Errorf("issuers[%s]: is another server now, and what needs a restart still uses the old one; give the new one another name, or restart", name)
+	}
+	return nil
 }

@@ -199,7 +199,7 @@ func (s *sidecar) install(g *generation) {
 	for _, f := range g.activate {
 		f()
 	}
-	s.process.issuers, s.process.keys = g.issuers, g.keys
+	s.process.issuers, s.process.keys, s.process.trusted = g.issuers, g.keys, g.trusted
 	if was := s.logs.current.Swap(&c.Log); was == nil || was.Level != c.Log.Level {
 		setLevel(s.o.Level, c.Log.Level) // a level that an operator set on admin outlives other changes
 	}

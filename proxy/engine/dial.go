@@ -51,9 +51,6 @@ func (u *Upstream) dialPlain(ctx context.Context, _, addr string) (net.Conn, err
 func (u *Upstream) dialTLS(ctx context.Context, addr string, alpn []string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if u.proxy != nil && addr == proxyAddr(u.proxy) {
-		return u.dialProxy(ctx) // an https proxy that a request to http:// is sent to
-	}
 	conn, err := u.connect(ctx, addr)
 	if err != nil {
 		return nil, err

@@ -162,6 +162,26 @@ func TestProxyOnTheWay(t *testing.T) {
 	}
 }
 
+// An https upstream at the proxy's own address is reached by CONNECT and TLS like any other: its token never goes out in the clear.
+func TestUpstreamAtTheProxysAddress(t *testing.T) {
+	asked := make(chan string, 1)
+	hop := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+		line, _ := br.ReadString('\n')
+		asked <- line
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_ = c.Close()
+	})
+	set := proxy.Verdict{Action: proxy.Forward, Set: []proxy.Field{{Name: "Authorization", Value: "Bearer canary"}}}
+	set.Upstream = upstream(t, "https://"+hop, func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, "http://"+hop) })
+	s := serve(t, with(set))
+	if got := get(t, s, "/x"); got.StatusCode != 502 {
+		t.Errorf("got %d", got.StatusCode)
+	}
+	if line := <-asked; line != "CONNECT "+hop+" HTTP/1.1\r\n" {
+		t.Errorf("the proxy was asked %q", line)
+	}
+}
+
 func TestAsteriskThroughAProxy(t *testing.T) {
 	hop := newOrigin(t, nil)
 	s := serve(t, to(upstream(t, "http://app.internal", func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, hop.URL) })))

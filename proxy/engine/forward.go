@@ -184,14 +184,18 @@ func (x *exchange) send(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols && x.upgrade {
+	if res.StatusCode >= 200 || x.upgrade && switchesToWebSocket(res) {
 		return res, nil
 	}
 	_ = res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return nil, errSwitched // ReverseProxy would join the connections even without an Upgrade on either side
+		return nil, errSwitched // ReverseProxy would join the connections, or leave the upstream's open
 	}
 	return nil, errStatus
+}
+
+func switchesToWebSocket(res *http.Response) bool {
+	return res.StatusCode == http.StatusSwitchingProtocols && strings.EqualFold(res.Header.Get("Upgrade"), "websocket")
 }
 
 // How long to wait for the rest of a request's content when the upstream has refused the token before it was read.

@@ -242,11 +242,14 @@ func TestAnswersPassUnchanged(t *testing.T) {
 		"hop-by-hop fields end here": {answer: "HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 3\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n", status: 200, mustLack: []string{"X-Hop", "Keep-Alive", "Upgrade"}},
 		"Proxy-Status of others stays": {answer: "HTTP/1.1 200 OK\r\nProxy-Status: a; details=\"x, sidepass\", sidepass; error=e, \"sidepass\"\r\nProxy-Status: sidepass\r\nContent-Length: 0\r\n\r\n",
 			status: 200, want: http.Header{"Proxy-Status": {`a; details="x, sidepass"`}}},
-		"Proxy-Status of ours does not": {answer: "HTTP/1.1 500 X\r\nProxy-Status: sidepass; details=\"no_token\"\r\nContent-Length: 0\r\n\r\n", status: 500, mustLack: []string{"Proxy-Status"}},
-		"until the connection closes":   {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nrest", status: 200, body: "rest"},
-		"204":                           {answer: "HTTP/1.1 204 No Content\r\n\r\n", status: 204},
-		"304 keeps its length":          {answer: "HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n", status: 304, want: http.Header{"Etag": {`"x"`}}},
-		"encoded content":               {answer: "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", status: 200, want: http.Header{"Content-Encoding": {"gzip"}}, body: "\x1f\x8b\x08"},
+		"Proxy-Status of ours, hidden behind a line's open string": {answer: "HTTP/1.1 200 OK\r\nProxy-Status: foo; details=\"\r\nProxy-Status: \", sidepass; error=e; details=\"no_token\"\r\nContent-Length: 0\r\n\r\n",
+			status: 200, want: http.Header{"Proxy-Status": {`foo; details=", "`}}},
+		"Proxy-Status that does not end": {answer: "HTTP/1.1 200 OK\r\nProxy-Status: foo; details=\"x, sidepass; error=e\r\nContent-Length: 0\r\n\r\n", status: 200, mustLack: []string{"Proxy-Status"}},
+		"Proxy-Status of ours does not":  {answer: "HTTP/1.1 500 X\r\nProxy-Status: sidepass; details=\"no_token\"\r\nContent-Length: 0\r\n\r\n", status: 500, mustLack: []string{"Proxy-Status"}},
+		"until the connection closes":    {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nrest", status: 200, body: "rest"},
+		"204":                            {answer: "HTTP/1.1 204 No Content\r\n\r\n", status: 204},
+		"304 keeps its length":           {answer: "HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n", status: 304, want: http.Header{"Etag": {`"x"`}}},
+		"encoded content":                {answer: "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", status: 200, want: http.Header{"Content-Encoding": {"gzip"}}, body: "\x1f\x8b\x08"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, to(upstream(t, "http://"+rawOrigin(t, c.answer))))

@@ -3,6 +3,7 @@ package engine
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -111,29 +112,21 @@ func dropOwnStatus(h http.Header) {
 	if len(values) == 0 {
 		return
 	}
-	kept := make([]string, 0, len(values))
-	for _, value := range values {
-		var members []string
-		for _, member := range splitList(value) {
-			name, _, _ := strings.Cut(member, ";")
-			if !strings.EqualFold(strings.Trim(name, "\" \t"), "sidepass") {
-				members = append(members, member)
-			}
-		}
-		if len(members) > 0 {
-			kept = append(kept, strings.Join(members, ", "))
-		}
-	}
-	if len(kept) == 0 {
+	// The lines are one list (RFC 9651, section 4.2): a string that one opens may hide the beginning of the next.
+	members, whole := splitList(strings.Join(values, ", "))
+	members = slices.DeleteFunc(members, func(member string) bool {
+		name, _, _ := strings.Cut(member, ";")
+		return strings.EqualFold(strings.Trim(name, "\" \t"), "sidepass")
+	})
+	if len(members) == 0 || !whole {
 		delete(h, "Proxy-Status")
 		return
 	}
-	h["Proxy-Status"] = kept
+	h["Proxy-Status"] = []string{strings.Join(members, ", ")}
 }
 
-// splitList splits a list of RFC 9651 at the commas that are not in a string.
-func splitList(s string) []string {
-	var out []string
+// splitList splits a list of RFC 9651 at the commas that are not in a string; whole is false when a string does not end.
+func splitList(s string) (out []string, whole bool) {
 	quoted, start := false, 0
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -146,5 +139,5 @@ func splitList(s string) []string {
 			start = i + 1
 		}
 	}
-	return append(out, strings.TrimSpace(s[start:]))
+	return append(out, strings.TrimSpace(s[start:])), !quoted
 }

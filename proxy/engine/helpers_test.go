@@ -112,7 +112,10 @@ func mustURL(t testing.TB, text string) *url.URL {
 }
 
 // h2Host sends a request over HTTP/2 with a host field beside :authority, as no ordinary client does, and returns the status.
-func h2Host(t testing.TB, s *side, host string) int {
+func h2Host(t testing.TB, s *side, host string) int { return h2Odd(t, s, "GET", host) }
+
+// h2Odd sends a method and host over HTTP/2 as they are.
+func h2Odd(t testing.TB, s *side, method, host string) int {
 	t.Helper()
 	c, _ := dial(t, s)
 	_, _ = io.WriteString(c, http2.ClientPreface)
@@ -121,7 +124,7 @@ func h2Host(t testing.TB, s *side, host string) int {
 	_ = fr.WriteSettings()
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", s.addr}, {":path", "/"}, {"host", host}} {
+	for _, f := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", s.addr}, {":path", "/"}, {"host", host}} {
 		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})

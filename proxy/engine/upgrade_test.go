@@ -389,3 +389,36 @@ func TestShutdown(t *testing.T) {
 		s.record(t, 2)
 	})
 }
+
+// An upstream that switches to another protocol than was asked for is not followed, and its connection is closed.
+func TestSwitchToAnotherProtocol(t *testing.T) {
+	for _, field := range []string{"Upgrade: evil\r\n", ""} {
+		closed := make(chan error, 1)
+		o := connOrigin(t, func(c net.Conn, br *bufio.Reader) {
+			_, _ = http.ReadRequest(br)
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+field+"\r\n")
+			_, err := br.ReadByte()
+			closed <- err
+		})
+		s := serve(t, to(upstream(t, "http://"+o)))
+		got, _, _ := raw(t, s, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+		wantRefusal(t, got, 502, proxy.UpstreamProtocol)
+		if err := <-closed; err == nil {
+			t.Errorf("%q: the upstream's connection stays open", field)
+		}
+	}
+}
+
+// net/http checks the method in HTTP/1.1 only.
+func TestMethodThatIsNoToken(t *testing.T) {
+	o := newOrigin(t, nil)
+	s := serve(t, to(upstream(t, o.URL)))
+	for method, want := range map[string]int{"GET": 200, "PURGE": 200, "GET /admin HTTP/1.1": 400, "G\xc3\xa9T": 400} {
+		if status := h2Odd(t, s, method, s.addr); status != want {
+			t.Errorf("%q got %d, want %d", method, status, want)
+		}
+	}
+	if n := o.count(); n != 2 {
+		t.Errorf("the upstream saw %d requests, want 2", n)
+	}
+}

@@ -67,6 +67,8 @@ type Upstream struct {
 	h1   *http.Transport // HTTP/1.1 only
 	alpn *http.Transport // HTTP/2 or HTTP/1.1, as a TLS upstream chooses
 	h2   *http.Transport // HTTP/2 only, cleartext with prior knowledge
+
+	forwarding *http.Transport // to the proxy, for http://; nil without one
 }
 
 var _ proxy.Upstream = (*Upstream)(nil)
@@ -117,6 +119,9 @@ func NewUpstream(o UpstreamOptions) (*Upstream, error) {
 	u.h1 = u.newTransport(o, "http/1.1")
 	u.alpn = u.newTransport(o, "h2", "http/1.1")
 	u.h2 = u.newTransport(o, "h2")
+	if u.proxy != nil {
+		u.forwarding = u.newForwarding(o)
+	}
 	return u, nil
 }
 
@@ -143,14 +148,18 @@ func (u *Upstream) newTransport(o UpstreamOptions, alpn ...string) *http.Transpo
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 	}
-	if u.proxy != nil {
-		// https goes through the proxy in dialTLS, under the same time limit as everything else there.
-		t.Proxy = func(r *http.Request) (*url.URL, error) {
-			if r.URL.Scheme == "http" {
-				return u.proxy, nil
-			}
-			return nil, nil
-		}
+	return t
+}
+
+// newForwarding makes the transport for requests to http:// that are sent to the proxy itself. It is one of its own: to
+// net/http the connection to an https proxy and one to an https upstream at that address would look the same.
+func (u *Upstream) newForwarding(o UpstreamOptions) *http.Transport {
+	t := u.newTransport(o, "http/1.1")
+	t.Proxy = http.ProxyURL(u.proxy)
+	t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		return u.dialProxy(ctx)
 	}
 	return t
 }
@@ -163,17 +172,20 @@ func (u *Upstream) CloseIdle() {
 	u.h1.CloseIdleConnections()
 	u.alpn.CloseIdleConnections()
 	u.h2.CloseIdleConnections()
+	if u.forwarding != nil {
+		u.forwarding.CloseIdleConnections()
+	}
 }
 
 // transport picks the one for a request. A WebSocket handshake needs HTTP/1.1, whatever the upstream speaks besides.
 func (u *Upstream) transport(scheme string, http2, upgrade bool) *http.Transport {
 	switch {
+	case u.proxied(scheme):
+		return u.forwarding
 	case upgrade, u.protocol == HTTP1, u.protocol == Same && !http2:
 		return u.h1
 	case u.protocol == Same && scheme == "https":
 		return u.alpn
-	case u.proxied(scheme):
-		return u.h1
 	}
 	return u.h2
 }

@@ -43,6 +43,9 @@ func view(v *proxy.Request, r *http.Request, listener string, maxHeader int) (pr
 	if headSize(r) > maxHeader {
 		return proxy.HeadersTooLarge, ""
 	}
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a method is a token too; net/http checks it in HTTP/1.1 only
+		return proxy.MalformedRequest, "The method is not a token (RFC 9110, section 9.1)."
+	}
 	target, err := proxy.ParseTarget(r.Method, r.RequestURI)
 	if err != nil {
 		return proxy.MalformedRequest, "The request target is not one that HTTP allows (RFC 9112, section 3.2)."

@@ -82,6 +82,7 @@ func inspect(path string) (odd oddity, problem string) {
 		seg     span
 		text    runes
 		percent int // 1 after a decoded percent sign, 2 after a hexadecimal digit more
+		first   = true
 	)
 	for i := 1; i < len(path); i++ {
 		c, encoded := path[i], false
@@ -120,9 +121,12 @@ func inspect(path string) (odd oddity, problem string) {
 				return 0, "has a dot segment"
 			}
 			if seg.length == 0 {
+				if first {
+					return 0, "begins with two slashes" // many read what follows as a host
+				}
 				odd |= emptySegment
 			}
-			seg = span{}
+			seg, first = span{}, false
 		case ';':
 			odd |= semicolon
 			seg.parameters = true

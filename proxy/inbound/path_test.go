@@ -113,9 +113,9 @@ func TestAmbiguitiesThatAreLetThrough(t *testing.T) {
 		{"/a;v=1/b", all[1:2]},
 		{"/a%3bv", all[1:2]},
 		{"/a//b", all[2:]},
-		{"//", all[2:]},
-		{"/;v/b", all[1:]}, // without its parameters the segment is empty
-		{"/%2Fb", []Ambiguity{EncodedSlash, EmptySegment}},
+		{"/a//", all[2:]},
+		{"/a/;v/b", all[1:]}, // without its parameters the segment is empty
+		{"/a/%2Fb", []Ambiguity{EncodedSlash, EmptySegment}},
 		{"/a%2f;v//b", all},
 	} {
 		for mask := range 8 {
@@ -136,6 +136,7 @@ func TestAmbiguitiesThatAreLetThrough(t *testing.T) {
 		g := gate(t, Options{Ambiguous: all})
 		for _, path := range []string{
 			"/a/../b", "/a/%2e%2e/b", "/a/..;/b", "/a/..;v=1/b", "/a/..%3b/b", "/a/.;/b", "/a%2f..%2fb", "/a%2f../b", "/..%2fb", "/a//../b", "/a%2f..", "/a/..;",
+			"//", "//a/b", "/%2Fb", "/;v/b", // the first segment would be read as a host
 			"/a\\b", "/a%5cb", "/a%00", "/a%0ab", "/a%252fb", "/a%253b", "/%c0%af", "/%zz",
 		} {
 			refused(t, admit(t, g, "GET", path, bearer("good")), proxy.AmbiguousPath)

@@ -36,6 +36,8 @@ type Options struct {
 	MinInterval time.Duration
 	// Timeout bounds one fetch, discovery included; 0 is 5 seconds.
 	Timeout time.Duration
+	// Last are keys to begin with, which were loaded earlier: their age counts from then. nil is none.
+	Last *Set
 	// Rand yields numbers from 0 to below 1 for the jitter; nil is math/rand/v2.
 	Rand func() float64
 	// Observer is told what happens.
@@ -91,8 +93,14 @@ func New(o Options) (*Keys, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	return &Keys{o: o, wake: make(chan struct{}, 1)}, nil
+	k := &Keys{o: o, wake: make(chan struct{}, 1)}
+	k.set.Store(o.Last)
+	return k, nil
 }
+
+// Last returns the keys that were loaded last, however old; nil when none ever were. They are what other Keys of the
+// same issuer may begin with.
+func (k *Keys) Last() *Set { return k.set.Load() }
 
 // Snapshot returns the keys as they are now; nil when none have been loaded or the last are older than MaxStale.
 // It never blocks and does not allocate.

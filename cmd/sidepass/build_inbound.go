@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy/engine"
+	"github.com/sidepass/sidepass/proxy/inbound"
+	"github.com/sidepass/sidepass/proxy/jwks"
+	"github.com/sidepass/sidepass/proxy/verify"
+)
+
+func (p *process) buildInbound(g *generation, c *config.Config, issuers map[string]*authServer, keyOf map[string]issuerKey, bound map[string]string) error {
+	ic := c.Inbound
+	var trusts []verify.Trust
+	var trustedIssuers []inbound.Issuer
+	for _, t := range ic.Trust {
+		i := issuers[t.Issuer]
+		key := keysKey{keyOf[t.Issuer], t.Issuer, fmt.Sprint(ic.JWKSRefresh, ic.JWKSMaxStale, ic.JWKSMinInterval)}
+		keys := p.keys[key]
+		if keys == nil {
+			o := jwks.Options{
+				URI: i.jwksURI, HTTP: i.http, BearerToken: i.bearer,
+				Refresh: ic.JWKSRefresh, MaxStale: ic.JWKSMaxStale, MinInterval: ic.JWKSMinInterval, Timeout: i.config.Timeout,
+				Observer: p.observe.keys(i.config.Name), Last: p.lastKeys(i.config),
+			}
+			if file := i.config.JWKSFile; file != "" {
+				o.URI, o.HTTP, o.File = nil, nil, func() ([]byte, error) { return p.files.read(g.loaded, file) }
+			}
+			var err error
+			if keys, err = jwks.New(o); err != nil {
+				return err
+			}
+		}
+		g.keys[key] = keys
+		g.trusted = append(g.trusted, &trusted{config: i.config, keys: keys})
+		trustedIssuers = append(trustedIssuers, inbound.Issuer{Name: i.config.Name, URL: i.config.URL.String()})
+		trusts = append(trusts, verify.Trust{
+			Name: i.config.Name, Issuer: i.config.URL.String(), Keys: keys, Audiences: t.Audiences, AllowMissingAudience: t.AllowMissingAudience,
+			Algorithms: t.Algorithms, Clients: t.Clients, Profile: t.Profile, ScopeClaims: t.ScopeClaims,
+			RequiredClaims: claimValues(t.RequiredClaims), MaxTokenAge: t.MaxTokenAge,
+		})
+	}
+	verifier, err := verify.New(verify.Options{Trusts: trusts, Cache: p.verified, Leeway: ic.Leeway, Observer: p.observe.verify})
+	if err != nil {
+		return err
+	}
+	handle := func(u config.Upstream) (*engine.Upstream, error) {
+		if err := notOurselves(u, bound[inboundListener]); err != nil {
+			return nil, err
+		}
+		h, err := engine.NewUpstream(engine.UpstreamOptions{Scheme: u.Scheme, Authority: u.Host, UnixSocket: u.Socket, Protocol: engine.Protocol(ic.Protocol)})
+		if err == nil {
+			g.upstream = append(g.upstream, h)
+		}
+		return h, err
+	}
+	app, err := handle(ic.Upstream)
+	if err != nil {
+		return fmt.Errorf("inbound.upstream: %w", err)
+	}
+	o := inbound.Options{
+		Verifier: verifier, Issuers: trustedIssuers, Upstream: app, Mode: inbound.Mode(ic.Mode), StripAuthorization: ic.Authorization == "strip",
+		Resource: ic.Resource.String(), Observer: p.observe.inbound,
+	}
+	for _, a := range ic.AmbiguousPaths {
+		o.Ambiguous = append(o.Ambiguous, inbound.Ambiguity(a))
+	}
+	for _, h := range ic.ClaimHeaders {
+		o.ClaimHeaders = append(o.ClaimHeaders, inbound.ClaimHeader{Claim: h.Claim, Header: h.Header})
+	}
+	for _, r := range ic.Rules {
+		rule := inbound.Rule{
+			Name: r.Name, Match: r.Match, Anonymous: r.Anonymous(), Scopes: r.Scopes, AnyScope: r.AnyScope, Clients: r.Clients,
+			Claims: claimValues(r.Claims), Issuers: r.Issuers, Mode: inbound.Mode(r.Mode),
+		}
+		if r.Upstream.IsSet() {
+			u, err := handle(r.Upstream)
+			if err != nil {
+				return fmt.Errorf("inbound.rules[%s].upstream: %w", r.Name, err)
+			}
+			rule.Upstream = u
+		}
+		o.Rules = append(o.Rules, rule)
+	}
+	gate, err := inbound.New(o)
+	if err != nil {
+		return err
+	}
+	g.inbound = gate
+	return nil
+}
+
+// lastKeys are the keys that another refresh of the same key set has loaded: in an outage they are all there is.
+func (p *process) lastKeys(c config.Issuer) *jwks.Set {
+	for _, t := range p.trusted {
+		if o := t.config; o.URL == c.URL && o.JWKSURI == c.JWKSURI && o.JWKSFile == c.JWKSFile {
+			return t.keys.Last()
+		}
+	}
+	return nil
+}
+
+func claimValues(in []config.ClaimValue) []verify.ClaimValue {
+	var out []verify.ClaimValue
+	for _, c := range in {
+		out = append(out, verify.ClaimValue{Claim: c.Claim, Value: c.Value})
+	}
+	return out
+}
