@@ -94,7 +94,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 // lastKeys are the keys that another refresh of the same key set has loaded: in an outage they are all there is.
 func (p *process) lastKeys(c config.Issuer) *jwks.Set {
 	for _, t := range p.trusted {
-		if o := t.config; o.URL == c.URL && o.JWKSURI == c.JWKSURI && o.JWKSFile == c.JWKSFile {
+		if sameServer(t.config, c) {
 			return t.keys.Last()
 		}
 	}

@@ -57,6 +57,11 @@ func proxyIdentity(u config.URL) string {
 	return u.URL().String()
 }
 
+// sameServer says whether two entries name one server and one key set, whatever else about them differs.
+func sameServer(a, b config.Issuer) bool {
+	return a.URL.String() == b.URL.String() && a.TokenEndpoint.String() == b.TokenEndpoint.String() && a.JWKSURI.String() == b.JWKSURI.String() && a.JWKSFile == b.JWKSFile
+}
+
 // tokenEndpoint is the configured or the discovered one.
 func (i *authServer) tokenEndpoint(ctx context.Context) (string, error) {
 	if i.config.TokenEndpoint.IsSet() {

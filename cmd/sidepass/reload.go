@@ -78,7 +78,7 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	}
 	if len(waiting) > 0 {
 		if err := loaded.Recheck(); err != nil {
-			return fmt.Errorf("%w\nThis is because what needs a restart stays as it is until then: %s", err, strings.Join(waiting, ", "))
+			return fmt.Errorf("what needs a restart (%s) stays as it is until then, and does not go with the rest:\n%v", strings.Join(waiting, ", "), err)
 		}
 	}
 	g, err := s.process.build(loaded, s.bound)
@@ -140,7 +140,7 @@ func holdBack(old, now *config.Config) (waiting []string, err error) {
 	keep("metrics.listen", old.Metrics.Listen != now.Metrics.Listen, func() { now.Metrics.Listen = old.Metrics.Listen })
 	keep("admin.listen", old.Admin.Listen != now.Admin.Listen, func() { now.Admin.Listen = old.Admin.Listen })
 	keep("engine", old.Engine != now.Engine, func() { now.Engine = old.Engine })
-	keep("tracing", old.Tracing != now.Tracing, func() { now.Tracing = old.Tracing })
+	keep("tracing", old.Tracing.Endpoint.String() != now.Tracing.Endpoint.String(), func() { now.Tracing = old.Tracing })
 	// A direction that comes has no listener yet; one that goes keeps what it has.
 	keep("inbound", (old.Inbound == nil) != (now.Inbound == nil), func() {
 		now.Inbound = old.Inbound
@@ -217,7 +217,7 @@ func keepIssuer(old, now *config.Config, name string) error {
 		now.Issuers = append(now.Issuers, before)
 		return nil
 	}
-	if after := now.Issuers[is]; after.URL != before.URL || after.TokenEndpoint != before.TokenEndpoint || after.JWKSURI != before.JWKSURI || after.JWKSFile != before.JWKSFile {
+	if !sameServer(now.Issuers[is], before) {
 		return fmt.Errorf("issuers[%s]: is another server now, and what needs a restart still uses the old one; give the new one another name, or restart", name)
 	}
 	return nil
