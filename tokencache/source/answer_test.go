@@ -131,7 +131,7 @@ func TestAnswersOfNoUse(t *testing.T) {
 		"more than 64 KiB of token":  {with("access_token", `"`+strings.Repeat("x", maxToken+1)+`"`), "64 KiB"},
 		"no type":                    {with("token_type", ""), "no token_type"},
 		"DPoP":                       {with("token_type", `"DPoP"`), "not Bearer"},
-		"N_A":                        {with("token_type", `"N_A"`), "not Bearer"},
+		"N_A":                        {with("token_type", `"N_A"`), "N_A"},
 		"mac":                        {with("token_type", `"mac"`), "not Bearer"},
 		"Bearer and more":            {with("token_type", `"Bearer "`), "not Bearer"},
 		"a type that is a number":    {with("token_type", "1"), "no token_type"},
@@ -321,27 +321,33 @@ func TestTransportFailures(t *testing.T) {
 // Whatever a server says: no panic, and what is accepted may be put into a header and has a lifetime.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{goodAnswer, `{"access_token":"a b","token_type":"bearer"}`, `{"access_token":"x","token_type":"Bearer","expires_in":"1"}`, `{"access_token":"x","token_type":"Bearer","expires_in":1e9}`,
-		`{"error":"x"}`, `[]`, `null`, ``, `{"access_token":"\u0000","token_type":"Bearer","expires_in":-1}`} {
+		boundAnswer, goodExchange, strings.Replace(goodExchange, "access_token\",\"token_type", "jwt\",\"token_type", 1), `{"error":"x"}`, `[]`, `null`, ``, `{"access_token":"\u0000","token_type":"Bearer","expires_in":-1}`} {
 		f.Add([]byte(s))
 	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		m, problem := members(text)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m, problem := members(body)
 		if (m == nil) != (problem != "") {
 			t.Fatalf("members %v, problem %q", m, problem)
 		}
-		g, problem := parse(m, 5*time.Minute)
-		if problem != "" {
-			if g != (grant{}) {
-				t.Fatalf("a grant and a problem: %q", problem)
+		for _, w := range []wanted{{}, {dpop: true}, {exchanged: true}, {exchanged: true, issued: jwtType}} {
+			w.lifetime = 5 * time.Minute
+			g, problem := parse(m, w)
+			if problem != "" {
+				if g != (grant{}) {
+					t.Fatalf("a grant and a problem: %q", problem)
+				}
+				continue
 			}
-			return
-		}
-		if g.token == "" || len(g.token) > maxToken || g.lifetime < time.Second || g.lifetime > maxLifetime {
-			t.Fatalf("accepted a token of %d bytes for %s", len(g.token), g.lifetime)
-		}
-		for _, b := range []byte(g.token) {
-			if b <= ' ' || b >= 0x7f || b == ',' {
-				t.Fatalf("accepted byte %#x", b)
+			if scheme := text(m, "token_type"); strings.EqualFold(scheme, "DPoP") != w.dpop || strings.EqualFold(scheme, "Bearer") == w.dpop {
+				t.Fatalf("accepted a token of type %q where dpop is %t", scheme, w.dpop)
+			}
+			if g.token == "" || len(g.token) > maxToken || g.lifetime < time.Second || g.lifetime > maxLifetime {
+				t.Fatalf("accepted a token of %d bytes for %s", len(g.token), g.lifetime)
+			}
+			for _, b := range []byte(g.token) {
+				if b <= ' ' || b >= 0x7f || b == ',' {
+					t.Fatalf("accepted byte %#x", b)
+				}
 			}
 		}
 	})

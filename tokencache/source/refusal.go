@@ -1,13 +1,12 @@
 package source
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,8 @@ import (
 	"github.com/sidepass/sidepass/proxy/issuerhttp"
 	"github.com/sidepass/sidepass/tokencache"
 )
+
+const maxChallenge = 8 << 10
 
 // answer is one of a token endpoint, good or bad.
 type answer struct {
@@ -32,63 +33,114 @@ func (a answer) text(name string) string { return text(a.members, name) }
 // code is the OAuth error code (RFC 6749, section 5.2), "" when there is none.
 func (a answer) code() string { return a.text("error") }
 
-// refusal is the failure that an answer amounts to which says no, whatever its status: some servers say it with 200.
-func (s *Source) refusal(a answer, hide secrets) *tokencache.Failure {
-	code, result := a.code(), a.code()
-	if !registered(code) {
-		code, result = hide.from(code, 64), tokencache.ResultOther
+// name is what the issuer calls its error: the OAuth error code, or where there is none, that of Okta's or AWS's other answers.
+func (a answer) name() string {
+	kind := a.text("__type")
+	return cmp.Or(a.code(), a.text("errorCode"), kind[strings.LastIndexByte(kind, '#')+1:])
+}
+
+// aadsts are the numbers that Entra ID gives its errors, the most telling first. Its texts change, these do not.
+func (a answer) aadsts() (numbers []int) {
+	if json.Unmarshal(a.members["error_codes"], &numbers) == nil && len(numbers) > 0 {
+		return numbers
 	}
-	f := &tokencache.Failure{Code: code, Result: result}
+	_, rest, ok := strings.Cut(a.text("error_description"), "AADSTS")
+	if !ok {
+		return nil
+	}
+	end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(rest)
+	}
+	if n, err := strconv.Atoi(rest[:end]); err == nil {
+		return []int{n}
+	}
+	return nil
+}
+
+// refusal is the failure that an answer amounts to which says no, whatever its status: some servers say it with 200.
+// client says that the issuer does not accept what the client proves itself with.
+func (s *asker) refusal(a answer, hide secrets) (f *tokencache.Failure, client bool) {
+	code, result := hide.from(a.name(), 64), a.code()
+	if !registered(result) {
+		result = tokencache.ResultOther
+	}
+	f = &tokencache.Failure{Code: code, Result: result}
 	wait, waits := retryAfter(a.header, a.received)
-	if a.status == http.StatusTooManyRequests && !waits {
-		wait = rateLimitReset(a.header, a.received)
+	limited := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable && waits || slices.ContainsFunc(a.aadsts(), throttling) ||
+		code == "TooManyRequestsException" // AWS, with 400
+	if limited && !waits {
+		wait = patience(a.header, a.received)
 	}
 	f.RetryAfter = wait
 
-	said := fmt.Sprintf("%d %s", a.status, code)
-	if d := hide.from(a.text("error_description"), 200); d != "" {
-		said = fmt.Sprintf("%s (%s)", said, d)
-	}
-	said = strings.TrimSpace(said)
+	said := a.said(code, hide)
+	nonce := code == "use_dpop_nonce" && s.options.DPoP != nil // it will be in the next proof
 	switch {
-	case a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable && waits:
+	case limited:
 		f.Kind, f.Result = tokencache.Throttled, tokencache.ResultThrottled
 		f.Detail = fmt.Sprintf("%s limits our token requests: %s; use fewer replicas or longer lifetimes, or raise the limit", a.host, said)
-	case a.status >= 500 || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly,
-		code == "temporarily_unavailable", code == "slow_down":
+	case a.status >= 500 || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly, nonce,
+		code == "temporarily_unavailable", code == "slow_down", slices.ContainsFunc(a.aadsts(), transient):
 		f.Kind = tokencache.Unavailable
 		f.Detail = fmt.Sprintf("%s is failing: it answered the token request with %s", a.host, said)
-	case a.status/100 == 4 || code != "":
+	case a.status/100 == 4 && wait > 0: // there are servers that limit with any code: who names a time does not mean for ever
+		f.Kind, f.Result = tokencache.Throttled, tokencache.ResultThrottled
+		f.Detail = fmt.Sprintf("%s does not want to be asked for a token now: %s; use fewer replicas or longer lifetimes, or raise the limit", a.host, said)
+	case a.status/100 == 4 || a.code() != "":
 		f.Kind = tokencache.Refused
-		f.Detail = fmt.Sprintf("%s refused the token request: %s; %s", a.host, said, s.advice(code))
+		f.Subject = s.options.Grant != ClientCredentials && subjectCode(code)
+		if f.Subject {
+			f.Claims = challenge(a, hide)
+		}
+		advice, credentials := s.advice(a, code)
+		client = credentials || code == "invalid_client" || a.status == http.StatusUnauthorized
+		f.Detail = fmt.Sprintf("%s refused the token request: %s; %s", a.host, said, advice)
 	default:
 		f.Kind, f.Result = tokencache.Unavailable, tokencache.ResultInvalidResponse
 		f.Detail = fmt.Sprintf("%s answered the token request with %s, which is neither a token nor a refusal; check token_endpoint", a.host, said)
 	}
-	return f
+	return f, client
 }
 
-// advice says what to do about an error code.
-func (s *Source) advice(code string) string {
-	switch code {
-	case "invalid_client":
-		return "check the client's id and secret, and that it is registered for " + s.options.AuthMethod
-	case "access_denied":
-		return "grant the application access to the API (" + s.target + "), and check the client's secret"
-	case "unauthorized_client":
-		return "allow the application the client_credentials grant and access to the API (" + s.target + ")"
-	case "invalid_scope", "insufficient_scope":
-		return "check the scopes, and that they are granted to the application (" + s.target + ")"
-	case "invalid_target":
-		return "check that audience and resource name an API that the issuer knows (" + s.target + ")"
-	case "unsupported_grant_type":
-		return "the issuer does not know the client_credentials grant at this token_endpoint"
-	case "invalid_request", "invalid_grant":
-		return "check audience, resource, scopes and token_params against what the issuer wants (" + s.target + ")"
-	case "":
-		return "it gave no OAuth error code: check token_endpoint and what stands before the issuer"
+// said is an answer in words: its status and code, and what else is in it that may be shown.
+func (a answer) said(code string, hide secrets) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d", a.status)
+	if code != "" {
+		b.WriteString(" " + code)
 	}
-	return "look the code up in the issuer's documentation (" + s.target + ")"
+	description := hide.from(a.text("error_description"), 200)
+	if numbers := a.aadsts(); len(numbers) > 0 && !strings.Contains(description, "AADSTS") {
+		fmt.Fprintf(&b, ", AADSTS%d", numbers[0])
+	}
+	for _, name := range []string{"error_hint", "errorSummary"} { // Hydra and Okta
+		if more := hide.from(a.text(name), 200); more != "" && !strings.Contains(description, more) {
+			description = strings.TrimSpace(description + " " + more)
+		}
+	}
+	if description != "" {
+		b.WriteString(" (" + description + ")")
+	}
+	if id := hide.from(a.text("trace_id"), 64); id != "" && !strings.Contains(description, id) {
+		b.WriteString(", trace_id " + id) // which Microsoft's support asks for
+	}
+	return b.String()
+}
+
+// subjectCode says that in an exchange a code is about the subject token (RFC 8693, section 2.2.2; RFC 7523, section 3.1) or about
+// what its owner has to do.
+func subjectCode(code string) bool {
+	return code == "invalid_request" || code == "invalid_grant" || code == "interaction_required"
+}
+
+// challenge is what the owner of the subject token has to satisfy: a JSON object, which is passed on unread. "" for none.
+func challenge(a answer, hide secrets) string {
+	claims := a.text("claims")
+	if len(claims) > maxChallenge || !strings.HasPrefix(claims, "{") || !json.Valid([]byte(claims)) || hide.in(claims) {
+		return ""
+	}
+	return claims
 }
 
 // registered says that an error code is in the IANA registry "OAuth Extensions Error" or in RFC 6749, and may be a metric's label.
@@ -110,76 +162,6 @@ func registered(code string) bool {
 	return false
 }
 
-// retryAfter reads Retry-After, seconds or a date (RFC 9110, section 10.2.3); ok is false when there is none. A date is measured
-// against the answer's own Date, so that a wrong clock does not count.
-func retryAfter(h http.Header, received time.Time) (wait time.Duration, ok bool) {
-	v := h.Get("Retry-After")
-	if v != "" && strings.Trim(v, "0123456789") == "" {
-		return seconds(v), true
-	}
-	at, err := http.ParseTime(v)
-	if err != nil {
-		return 0, false
-	}
-	return max(0, at.Sub(issuerNow(h, received))), true
-}
-
-// rateLimitReset reads X-RateLimit-Reset, a point in time at Auth0 and Okta and a number of seconds at Ory.
-func rateLimitReset(h http.Header, received time.Time) time.Duration {
-	for _, name := range []string{"X-Ratelimit-Reset", "X-Rate-Limit-Reset"} {
-		v := h.Get(name)
-		if v == "" || strings.Trim(v, "0123456789") != "" {
-			continue
-		}
-		if n, err := strconv.ParseInt(v, 10, 64); err == nil && n > timestamp {
-			return max(0, time.Unix(n, 0).Sub(issuerNow(h, received)))
-		}
-		return seconds(v)
-	}
-	return 0
-}
-
-// seconds is a string of digits, up to a day.
-func seconds(digits string) time.Duration {
-	const day = 24 * 60 * 60
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil {
-		n = day // more than fits
-	}
-	return time.Duration(min(n, day)) * time.Second
-}
-
-func issuerNow(h http.Header, received time.Time) time.Time {
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		return date
-	}
-	return received
-}
-
-// secrets are texts that must not be in a sentence.
-type secrets []string
-
-// secretsOf are a client's secret in the spellings in which it goes over the wire, and other texts.
-func secretsOf(id, secret string, others ...string) secrets {
-	all := secrets(others)
-	if secret != "" {
-		escapedID, escaped := url.QueryEscape(id), url.QueryEscape(secret)
-		all = append(all, secret, escaped, base64.StdEncoding.EncodeToString([]byte(id+":"+secret)),
-			base64.StdEncoding.EncodeToString([]byte(escapedID+":"+escaped)))
-	}
-	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
-}
-
-// from is a text from elsewhere that may be shown; "" when a secret is in it.
-func (s secrets) from(text string, limit int) string {
-	for _, secret := range s {
-		if strings.Contains(text, secret) {
-			return ""
-		}
-	}
-	return issuerhttp.Printable(text, limit)
-}
-
 // asked is the error of a call that was made.
 func asked(err error) error {
 	var f *tokencache.Failure
@@ -199,6 +181,11 @@ func notAsked(err error, hide secrets) error {
 		return err
 	}
 	return invalid("the token endpoint is not known: " + hide.from(err.Error(), 400))
+}
+
+// unusable is the error of reading, or making, what the client proves itself with.
+func unusable(err error, hide secrets) *tokencache.Failure {
+	return &tokencache.Failure{Kind: tokencache.Unavailable, Result: tokencache.ResultOther, Detail: "the client cannot prove who it is: " + hide.from(err.Error(), 400)}
 }
 
 // called turns the error of an issuerhttp call into a failure; nil when it is none.

@@ -1,47 +1,57 @@
 // Package source obtains access tokens from an issuer's token endpoint: a grant and a client authentication, over
 // golang.org/x/oauth2.
 //
-// x/oauth2 writes the request. A RoundTripper beneath it does what x/oauth2 cannot: other ways to send the secret, and an answer
-// that is checked and normalised, or turned into a tokencache.Failure, before x/oauth2 sees it.
+// x/oauth2 writes the request. A RoundTripper beneath it does what x/oauth2 cannot: other ways to send the secret, a DPoP proof, and
+// an answer that is checked and normalised, or turned into a tokencache.Failure, before x/oauth2 sees it.
 package source
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/tokencache"
+	"github.com/sidepass/sidepass/tokencache/source/assertion"
 )
 
-// How a client shows its secret (RFC 6749, section 2.3.1).
-const (
-	Basic    = "client_secret_basic"     // Authorization header, id and secret form-encoded first
-	Post     = "client_secret_post"      // form fields
-	JSON     = "client_secret_json"      // members of a JSON body, which then holds the other parameters too
-	BasicRaw = "client_secret_basic_raw" // Authorization header, for servers that do not decode
-)
-
-// Options of a Source for the client_credentials grant (RFC 6749, section 4.4).
+// Options of a Source.
 type Options struct {
-	// TokenEndpoint says where to ask, at each attempt. The text of its errors may be shown.
+	// TokenEndpoint says where to ask, for each token; for tls_client_auth and certificate-bound tokens that is the
+	// issuer's mtls_endpoint_aliases (RFC 8705, section 5). The text of its errors may be shown.
 	TokenEndpoint func(context.Context) (string, error)
 	ClientID      string
-	AuthMethod    string        // one of the constants
-	Secret        func() string // read at each attempt
+	AuthMethod    string // one of the constants
+
+	// The client's credentials are read at each attempt, those that AuthMethod needs. The text of errors may be shown.
+	Secret    func() string                  // client_secret_basic, _basic_raw, _post and _json
+	Key       func() (*assertion.Key, error) // private_key_jwt and client_secret_jwt
+	Assertion func() (string, error)         // federated; white space around it is removed
+	// AssertionAudience is the aud of what Key signs; by default the token endpoint.
+	AssertionAudience string
+	// Reread reads the credentials anew, at once, and says whether they changed; the client certificate of HTTPClient is one of
+	// them. It is called when the issuer refuses the client, and if there was a change the call is made once more. nil: there is
+	// never a change. It may be called by several callers of Token at once.
+	Reread func() bool
+
+	Grant string // one of the constants; default ClientCredentials
 	// What is asked for. Each audience and resource is one parameter, in this order; what is empty is not sent.
 	Audience []string
 	Resource []string
 	Scopes   []string
 	Params   []tokencache.Param
-	// HTTPClient is from issuerhttp: it bounds the call and follows no redirect.
+
+	// DPoP, where it is not nil, signs a proof for each token request, and no token is good that is not bound to it (RFC 9449,
+	// section 5). Nonces keeps what the issuer wants to see in the proof; sources of one issuer may share it. By default the source
+	// has its own.
+	DPoP   *dpop.Key
+	Nonces *dpop.Nonces
+
+	// HTTPClient is from issuerhttp: it bounds the call and follows no redirect. For tls_client_auth it shows the certificate.
 	HTTPClient *http.Client
 	// DefaultLifetime of a token whose answer does not say; default 5 min.
 	DefaultLifetime time.Duration
@@ -50,95 +60,151 @@ type Options struct {
 
 // Observer is told what an issuer's answers say beside the token. Functions are optional.
 type Observer struct {
-	// Answered: the header fields of an answer, whatever its status, and when they came. h must not be changed or kept.
-	Answered func(h http.Header, at time.Time)
+	// Again: an attempt on the wire has ended and another follows at once, so that the caller of Token does not hear of it. The
+	// issuer wanted a nonce in the DPoP proof, or refused credentials of which there are newer ones. result is the failure's.
+	Again func(result string, took time.Duration)
+	// Narrowed: a token has fewer scopes than were asked for. What was granted is printable ASCII, as long as it is.
+	Narrowed func(asked, granted []string)
+	// Quota: so many token requests are left, as an answer says. bucket is one of Buckets.
+	Quota func(bucket string, remaining float64)
+	// Skew: the issuer's clock is ahead of ours by so many whole seconds, as the Date of an answer says.
+	Skew func(ahead time.Duration)
 }
 
-// Source is a tokencache.Source. It is safe for concurrent use.
+// Source is a tokencache.Source for the client_credentials grant, and makes sources for the grants that need a subject. It is
+// safe for concurrent use and cannot be printed.
 type Source struct {
-	options Options
-	form    url.Values // all parameters but grant_type and the client's
-	target  string     // what is asked for, in words
+	// A function, for package fmt prints no more of one than its address, and token_params may hold secrets.
+	asker func() *asker
 }
 
-// New is a source. The error says which option cannot be used.
+// asker asks one token endpoint for one thing. It does not change.
+type asker struct {
+	options *Options
+	form    *form
+}
+
+// New is a source. The error says which options cannot be used.
 func New(o Options) (*Source, error) {
 	if o.DefaultLifetime <= 0 {
 		o.DefaultLifetime = 5 * time.Minute
 	}
-	form := url.Values{}
-	add := func(name, value string) {
-		if value != "" {
-			form.Add(name, value)
-		}
+	if o.Grant == "" {
+		o.Grant = ClientCredentials
 	}
-	for _, a := range o.Audience {
-		add("audience", a)
+	if o.Nonces == nil {
+		o.Nonces = &dpop.Nonces{}
 	}
-	for _, r := range o.Resource {
-		add("resource", r)
+	f, err := newForm(&o)
+	if err = errors.Join(err, checkMethod(&o)); err != nil {
+		return nil, err
 	}
-	add("scope", strings.Join(o.Scopes, " "))
-	var problems []error
-	for _, p := range o.Params {
-		switch {
-		case p.Name == "grant_type" || strings.HasPrefix(p.Name, "client_") || strings.HasPrefix(p.Name, "assertion"):
-			problems = append(problems, fmt.Errorf("token_params may not set %s", p.Name))
-		case p.Name == "scope" && form.Has("scope"):
-			problems = append(problems, errors.New("token_params may not set scope where scopes are configured"))
-		}
-		add(p.Name, p.Value)
-	}
-	if !slices.Contains([]string{Basic, Post, JSON, BasicRaw}, o.AuthMethod) {
-		problems = append(problems, fmt.Errorf("auth_method %q is none of those that send a secret", o.AuthMethod))
-	}
-	if o.AuthMethod == BasicRaw && strings.Contains(o.ClientID, ":") {
-		problems = append(problems, errors.New("a client id with a colon cannot be sent by client_secret_basic_raw (RFC 7617, section 2)"))
-	}
-	return &Source{options: o, form: form, target: target(o)}, errors.Join(problems...)
+	a := &asker{options: &o, form: f}
+	return &Source{asker: func() *asker { return a }}, nil
 }
 
-// target names what is asked for, so that a refusal says for what access is to be granted.
-func target(o Options) string {
-	var words []string
-	for _, w := range []struct {
-		name   string
-		values []string
-	}{{"audience", o.Audience}, {"resource", o.Resource}, {"scopes", o.Scopes}} {
-		if len(w.values) > 0 {
-			words = append(words, w.name+" "+strings.Join(w.values, " "))
-		}
-	}
-	if words == nil {
-		return "no audience, resource or scope is configured"
-	}
-	return strings.Join(words, ", ")
-}
-
-// Token asks the token endpoint once. The error is a *tokencache.Failure, or ctx's.
+// Token gets a token for the client itself. The error is a *tokencache.Failure, or ctx's.
 func (s *Source) Token(ctx context.Context) (*tokencache.Token, error) {
-	secret := s.options.Secret()
-	endpoint, err := s.options.TokenEndpoint(ctx)
-	if err != nil {
-		return nil, notAsked(err, secretsOf(s.options.ClientID, secret))
+	return s.asker().token(ctx, "")
+}
+
+// For is a source of tokens for a subject token, with the grants token_exchange and on_behalf_of. It is safe for concurrent use and
+// cannot be printed.
+func (s *Source) For(subject string) tokencache.Source { return exchange{source: s, subject: &subject} }
+
+type exchange struct {
+	source  *Source
+	subject *string // a pointer, for package fmt prints no more of it than its address
+}
+
+// Token exchanges the subject token. The error is a *tokencache.Failure, or ctx's.
+func (e exchange) Token(ctx context.Context) (*tokencache.Token, error) {
+	return e.source.asker().token(ctx, *e.subject)
+}
+
+// token asks the token endpoint, and once more at once where something is to be done about the refusal: for each reason once.
+func (s *asker) token(ctx context.Context, subject string) (*tokencache.Token, error) {
+	o := s.options
+	if (subject == "") != (o.Grant == ClientCredentials) {
+		return nil, &tokencache.Failure{Kind: tokencache.Refused, Result: tokencache.ResultOther, Detail: "the grant " + o.Grant + " and a subject token do not go together; this is a mistake in sidepass"}
 	}
-	w := &wire{source: s, secret: secret, base: s.options.HTTPClient.Transport}
-	client := *s.options.HTTPClient
+	endpoint, err := o.TokenEndpoint(ctx)
+	if err != nil {
+		return nil, notAsked(err, s.hide(shown{}, subject))
+	}
+	nonce, reread := o.DPoP != nil, o.Reread != nil
+	for {
+		began := time.Now()
+		t, w, err := s.ask(ctx, endpoint, subject)
+		var f *tokencache.Failure
+		switch {
+		case err == nil || !errors.As(err, &f):
+			return t, err
+		case nonce && w.wantsNonce:
+			nonce = false
+		case reread && w.clientRefused && o.Reread():
+			reread = false
+		default:
+			return nil, err
+		}
+		if observe := o.Observer.Again; observe != nil {
+			observe(f.Result, time.Since(began))
+		}
+	}
+}
+
+// ask asks the token endpoint once. w says more about a failure.
+func (s *asker) ask(ctx context.Context, endpoint, subject string) (*tokencache.Token, *wire, error) {
+	o := s.options
+	w := &wire{asker: s, base: o.HTTPClient.Transport}
+	var err error
+	if w.shown, err = s.credentials(endpoint); err != nil {
+		return nil, w, unusable(err, s.hide(shown{}, subject))
+	}
+	w.hide = s.hide(w.shown, subject)
+	if o.DPoP != nil {
+		w.nonce = o.Nonces.Newest(endpoint)
+		if w.proof, err = o.DPoP.Proof(http.MethodPost, endpoint, "", w.nonce, time.Now()); err != nil {
+			return nil, w, unusable(err, w.hide)
+		}
+		w.hide.add(w.proof)
+	}
+	client := *o.HTTPClient
 	client.Transport = w
-	style := oauth2.AuthStyleInHeader
-	if s.options.AuthMethod == Post || s.options.AuthMethod == JSON {
-		style = oauth2.AuthStyleInParams
+	style := oauth2.AuthStyleInParams
+	if o.AuthMethod == Basic || o.AuthMethod == BasicRaw {
+		style = oauth2.AuthStyleInHeader
 	}
 	request := clientcredentials.Config{
-		ClientID:       s.options.ClientID,
-		ClientSecret:   secret,
+		ClientID:       o.ClientID,
+		ClientSecret:   w.shown.secret,
 		TokenURL:       endpoint,
 		AuthStyle:      style,
-		EndpointParams: s.form,
+		EndpointParams: s.form.with(subject, w.shown.assertion),
 	}
 	token, err := request.Token(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
-		return nil, asked(err)
+		return nil, w, asked(err)
 	}
-	return tokencache.NewToken(token.AccessToken, w.grant.scope, w.received, w.grant.lifetime), nil
+	if o.DPoP != nil {
+		return tokencache.NewDPoPToken(token.AccessToken, w.grant.scope, w.received, w.grant.lifetime), w, nil
+	}
+	return tokencache.NewToken(token.AccessToken, w.grant.scope, w.received, w.grant.lifetime), w, nil
+}
+
+// hide is what no sentence may show of an attempt.
+func (s *asker) hide(c shown, subject string) secrets {
+	var all secrets
+	if c.secret == "" && s.options.Secret != nil {
+		c.secret = s.options.Secret()
+	}
+	all.addSecret(s.options.ClientID, c.secret)
+	all.add(c.assertion)
+	all.add(subject)
+	for _, p := range s.options.Params {
+		if len(p.Value) >= 8 { // what is shorter is no secret, and in any sentence
+			all.add(p.Value)
+		}
+	}
+	return all
 }

@@ -202,7 +202,7 @@ func TestOptionsThatCannotBeUsed(t *testing.T) {
 		"two scopes":            {func(o *Options) { o.Scopes, o.Params = []string{"a"}, []tokencache.Param{{Name: "scope", Value: "b"}} }, "scope"},
 		"scope as a parameter":  {func(o *Options) { o.Params = []tokencache.Param{{Name: "scope", Value: "b"}} }, ""},
 		"a method without name": {func(o *Options) { o.AuthMethod = "" }, "auth_method"},
-		"a method of others":    {func(o *Options) { o.AuthMethod = "private_key_jwt" }, "private_key_jwt"},
+		"a method of others":    {func(o *Options) { o.AuthMethod = "attest_jwt_client_auth" }, "attest_jwt_client_auth"},
 		"a colon, raw":          {func(o *Options) { o.AuthMethod, o.ClientID = BasicRaw, "a:b" }, "colon"},
 		"a colon, encoded":      {func(o *Options) { o.ClientID = "a:b" }, ""},
 	} {
@@ -211,24 +211,6 @@ func TestOptionsThatCannotBeUsed(t *testing.T) {
 		_, err := New(o)
 		if (err == nil) != (tc.say == "") || err != nil && !strings.Contains(err.Error(), tc.say) {
 			t.Errorf("%s: want an error about %q, got %v", name, tc.say, err)
-		}
-	}
-}
-
-func TestObserverSeesTheAnswer(t *testing.T) {
-	for _, status := range []int{200, 429} {
-		e := serve(t, says(status, goodAnswer, "X-Ratelimit-Remaining", "7"))
-		o := options(t, e.URL)
-		var got []string
-		o.Observer.Answered = func(h http.Header, at time.Time) {
-			got = append(got, h.Get("X-Ratelimit-Remaining"))
-			if time.Since(at) > time.Minute || h.Get("Date") == "" {
-				t.Errorf("want the time of the answer and its Date: %s %v", at, h)
-			}
-		}
-		_, _ = token(t, o)
-		if fmt.Sprint(got) != "[7]" {
-			t.Errorf("%d: want the answer reported once, got %v", status, got)
 		}
 	}
 }
