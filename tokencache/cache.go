@@ -6,12 +6,16 @@
 // alone and callers are answered at once.
 //
 // The flight belongs to the cache and the wait to the caller: a caller that gives up ends its own wait and nothing else.
+//
+// An Entry is the token of a route. An Exchange is the tokens of a route that exchanges its callers' tokens: a bounded
+// number of entries, one a subject, that share what they learn of the issuer.
 package tokencache
 
 import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,8 +47,9 @@ type Observer struct {
 
 // Options of a Cache. The zero value is usable.
 type Options struct {
-	Observer Observer
-	Rand     func() float64 // in [0,1), safe for concurrent use; default math/rand/v2
+	Observer   Observer
+	Rand       func() float64 // in [0,1), safe for concurrent use; default math/rand/v2
+	MaxEntries int            // how many exchanged tokens are kept, of all exchanges together; default 10000
 }
 
 // Cache holds the entries and owns their flights. It is safe for concurrent use, and outlives reloads of the configuration.
@@ -55,9 +60,11 @@ type Cache struct {
 	cancel   context.CancelFunc
 	flights  sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	entries map[Key]*Entry
+	mu        sync.Mutex
+	closed    bool
+	entries   map[Key]*Entry
+	exchanges map[Key]*Exchange
+	subjects  recency // the exchanges' entries
 }
 
 // New is an empty cache. It starts nothing; Close it nevertheless.
@@ -65,8 +72,12 @@ func New(o Options) *Cache {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
+	if o.MaxEntries <= 0 {
+		o.MaxEntries = 10000
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Cache{observer: o.Observer, rand: o.Rand, ctx: ctx, cancel: cancel, entries: map[Key]*Entry{}}
+	return &Cache{observer: o.Observer, rand: o.Rand, ctx: ctx, cancel: cancel,
+		entries: map[Key]*Entry{}, exchanges: map[Key]*Exchange{}, subjects: newRecency(o.MaxEntries)}
 }
 
 // Entry returns the entry of a key, and makes it if there is none. A route keeps what it gets here. A new entry has
@@ -76,23 +87,48 @@ func (c *Cache) Entry(key Key) *Entry {
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil {
-		e = &Entry{cache: c}
+		e = &Entry{cache: c, settings: new(atomic.Pointer[Settings]), counts: new(counts)}
 		c.entries[key] = e
 	}
 	return e
 }
 
-// Retain forgets every entry but those of keys. Who still holds a forgotten entry may go on using it.
+// Exchange returns the exchange of a key, and makes it if there is none. A route keeps what it gets here. A new exchange
+// has no source; Use gives it one. The key is that of everything but the subject token.
+func (c *Cache) Exchange(key Key) *Exchange {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.exchanges[key]
+	if x == nil {
+		x = &Exchange{cache: c, key: key}
+		c.exchanges[key] = x
+	}
+	return x
+}
+
+// SetMaxEntries changes how many exchanged tokens are kept. Who is using one that goes may go on using it.
+func (c *Cache) SetMaxEntries(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.subjects.limit = max(1, n)
+	c.subjects.trim()
+}
+
+// Retain forgets every entry and exchange but those of keys. Who still holds a forgotten one may go on using it.
 func (c *Cache) Retain(keys []Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept := make(map[Key]*Entry, len(keys))
+	entries, exchanges := map[Key]*Entry{}, map[Key]*Exchange{}
 	for _, k := range keys {
 		if e := c.entries[k]; e != nil {
-			kept[k] = e
+			entries[k] = e
+		}
+		if x := c.exchanges[k]; x != nil {
+			exchanges[k] = x
 		}
 	}
-	c.entries = kept
+	c.entries, c.exchanges = entries, exchanges
+	c.subjects.removeIf(func(e *Entry) bool { return exchanges[e.exchange.key] != e.exchange })
 }
 
 // Close cancels the flights and waits for them. From then on tokens that are there are still returned, and no new

@@ -194,7 +194,7 @@ func TestRandomInterleavings(t *testing.T) {
 			e := open(t, src, minRemaining(10*time.Second), func(o *Options, s *Settings) {
 				o.Rand, s.Timeout = func() float64 { return float64(upTo(1000)) / 1000 }, timeout
 			})
-			settings := *e.settings
+			settings := *e.settings.Load()
 			dropped := map[*Token]bool{}
 			served := 0
 			var changes atomic.Int32 // drops and new credentials, which may cost a caller a second attempt

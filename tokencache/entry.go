@@ -18,22 +18,41 @@ const (
 
 // Settings are what a configuration says about an entry.
 type Settings struct {
+	// Source obtains the token of an Entry. It is not for an Exchange.
 	Source Source
-	// Credentials is a fingerprint of what Source authenticates with. When it changes, failures are forgotten.
+	// Exchange is the source of a subject's token. It is for an Exchange. Neither the function nor the source
+	// keeps the subject token for longer than the attempt.
+	Exchange func(subjectToken string) Source
+	// Credentials is a fingerprint of what the source authenticates with. When it changes, failures are forgotten.
 	Credentials  string
 	Labels       Labels
 	Timeout      time.Duration // of one attempt, its one retry included; default 5 s
 	RefreshAt    float64       // part of the lifetime after which a token is due; default 0.8
 	MinRemaining time.Duration // a token with less left is stale; at most half the lifetime; 0 is none
+	Budget       *Budget       // of the issuer; nil caps nothing
+}
+
+func (s Settings) withDefaults() *Settings {
+	if s.Timeout <= 0 {
+		s.Timeout = 5 * time.Second
+	}
+	if s.RefreshAt <= 0 || s.RefreshAt > 1 {
+		s.RefreshAt = 0.8
+	}
+	s.MinRemaining = max(0, s.MinRemaining)
+	return &s
 }
 
 // Entry is the token of one key. It is safe for concurrent use.
 type Entry struct {
-	cache   *Cache
-	current atomic.Pointer[held] // nil: none
+	cache    *Cache
+	settings *atomic.Pointer[Settings] // nil in it before Use; the subjects of an exchange have it in common
+	counts   *counts                   // likewise
+	exchange *Exchange                 // nil unless the entry is a subject's
+	expires  time.Time                 // when the subject token expires; zero when that is not known, or there is none
+	current  atomic.Pointer[held]      // nil: none
 
 	mu          sync.Mutex // never held while waiting
-	settings    *Settings  // nil before Use
 	flight      *flight    // nil: none
 	backoff     backoff
 	attempts    int // flights that have ended
@@ -44,59 +63,63 @@ type Entry struct {
 
 // Use installs the settings of a configuration. Call it before the first Get. Tokens stay, with the points they drew.
 // A flight goes on with the settings that it began with; should it fail after the credentials changed, it is flown again.
-func (e *Entry) Use(s Settings) {
-	if s.Timeout <= 0 {
-		s.Timeout = 5 * time.Second
-	}
-	if s.RefreshAt <= 0 || s.RefreshAt > 1 {
-		s.RefreshAt = 0.8
-	}
-	s.MinRemaining = max(0, s.MinRemaining)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.settings != nil && e.settings.Credentials != s.Credentials {
-		e.backoff = backoff{}
-	}
-	e.settings = &s
-}
+func (e *Entry) Use(s Settings) { e.settings.Store(s.withDefaults()) }
 
 // Get returns a token that has not expired. It waits for at most one flight's time, and not at all in a back-off.
 // The error is a *Failure whose RetryAfter is the time until the next attempt, or ctx's when that ended the wait.
-func (e *Entry) Get(ctx context.Context) (*Token, Lookup, error) {
+func (e *Entry) Get(ctx context.Context) (*Token, Lookup, error) { return e.getFor(ctx, "") }
+
+// getFor is Get. A flight that it starts uses the subject token.
+func (e *Entry) getFor(ctx context.Context, subjectToken string) (*Token, Lookup, error) {
 	if h := e.current.Load(); h.state(time.Now()) == StateFresh {
+		e.counts.cached.Add(1)
 		return h.token, Hit, nil
 	}
-	return e.get(ctx)
+	token, lookup, err := e.get(ctx, subjectToken)
+	e.counts.count(lookup, err)
+	return token, lookup, err
 }
 
-func (e *Entry) get(ctx context.Context) (*Token, Lookup, error) {
+func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, error) {
 	lookup := Hit
+	var patience <-chan time.Time
 	// One round waits and the next one returns what came. The third is for a token that was dropped in between.
-	for range 3 {
-		h, state, f, failure := e.ask()
-		if state == StateFresh || state == StateDue {
-			return h.token, lookup, nil
+	for round := 0; round < 3; round++ {
+		l := e.look(subjectToken)
+		if l.state == StateFresh || l.state == StateDue {
+			return l.held.token, lookup, nil
 		}
-		var enough <-chan time.Time
-		if f != nil {
-			if state == StateStale {
+		if l.flight != nil {
+			var enough <-chan time.Time
+			if l.state == StateStale {
 				// Half of what the old token has left goes into waiting for a better one, the other half into its journey.
-				enough = time.After(time.Until(h.token.Expiry) / 2)
+				enough = time.After(time.Until(l.held.token.Expiry) / 2)
+			}
+			if l.others && patience == nil {
+				patience = time.After(l.timeout)
 			}
 			select {
-			case <-f.done:
-				failure = f.failure
+			case <-l.flight.done:
+				if l.others { // it is for this subject to ask now, or to hear why not; patience bounds such rounds
+					lookup = Miss
+					round--
+					continue
+				}
+				l.failure = l.flight.failure
 			case <-enough:
+			case <-patience:
+				l.failure = &Failure{Kind: Unavailable, Result: ResultTimeout, RetryAfter: time.Second,
+					Detail: "the issuer is slow, and the token request has only begun"}
 			case <-ctx.Done():
 				return nil, Miss, ctx.Err()
 			}
 		}
-		h = e.current.Load()
-		switch state = h.state(time.Now()); {
+		h := e.current.Load()
+		switch state := h.state(time.Now()); {
 		case state == StateStale:
 			return h.token, Stale, nil
-		case state == StateDead && failure != nil:
-			return nil, Miss, failure
+		case state == StateDead && l.failure != nil:
+			return nil, Miss, l.failure
 		}
 		lookup = Miss
 	}
@@ -104,22 +127,45 @@ func (e *Entry) get(ctx context.Context) (*Token, Lookup, error) {
 		Detail: "new tokens were refused or had expired before they could be sent; look at the upstream and at the tokens' lifetime"}
 }
 
-// ask is one look: the token that is there, its state, and unless it is fresh the flight to the next one. Where a token
-// that is stale or dead has no flight, failure says why.
-func (e *Entry) ask() (h *held, state State, f *flight, failure *Failure) {
+// look is what there is at one moment.
+type look struct {
+	held    *held // the token
+	state   State // its state
+	flight  *flight
+	others  bool          // flight is another subject's; whether there may be one for this subject will be seen at its end
+	timeout time.Duration // of an attempt
+	failure *Failure      // unless the token can be sent or there is a flight: why not
+}
+
+// look looks, and starts a flight where one is wanted and may be.
+func (e *Entry) look(subjectToken string) (l look) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	h = e.current.Load()
-	state = h.state(now)
-	switch {
-	case state == StateFresh || e.flight != nil:
-	case !now.Before(e.backoff.until):
-		failure = e.start()
-	case state != StateDue:
-		failure = e.backoff.error(now)
+	l.held = e.current.Load()
+	l.state = l.held.state(now)
+	s := e.settings.Load()
+	if s == nil {
+		l.failure = &Failure{Kind: Unavailable, Result: ResultOther, Detail: "the token has no source yet"}
+		return l
 	}
-	return h, state, e.flight, failure
+	e.backoff.forget(s, now)
+	switch {
+	case l.state == StateFresh:
+	case e.flight != nil:
+		l.flight = e.flight
+	case l.state == StateDue && now.Before(l.held.late) && s.Budget.low(now):
+	case e.backoff.holds(now):
+		if l.state != StateDue {
+			l.failure = e.backoff.error(now)
+		}
+	case !e.expires.IsZero() && !now.Before(e.expires):
+		l.failure = expired()
+	default:
+		l.timeout = s.Timeout
+		l.flight, l.others, l.failure = e.start(s, subjectToken, now)
+	}
+	return l
 }
 
 // Drop forgets a token that the upstream refused, and says whether it did: it does nothing when t is not the current token.
@@ -137,6 +183,7 @@ type Status struct {
 	LastFailure time.Time // zero: never
 	Failure     *Failure  // of the last flight; nil when it succeeded or none has ended
 	RetryAt     time.Time // end of the back-off; zero when there is none
+	Counts      Counts
 }
 
 // Ready says that there is a token, or that none is missed: the last flight brought one, and nobody has asked since it expired.
@@ -147,11 +194,14 @@ func (e *Entry) Status(now time.Time) Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.current.Load()
-	s := Status{State: h.state(now), Attempts: e.attempts, LastSuccess: e.lastSuccess, LastFailure: e.lastFailure, Failure: e.failure}
+	s := Status{State: h.state(now), Attempts: e.attempts, LastSuccess: e.lastSuccess, LastFailure: e.lastFailure, Failure: e.failure, Counts: e.counts.read()}
 	if s.State != StateDead {
 		s.Token = h.token
 	}
-	if now.Before(e.backoff.until) {
+	if settings := e.settings.Load(); settings != nil {
+		e.backoff.forget(settings, now)
+	}
+	if e.backoff.holds(now) {
 		s.RetryAt = e.backoff.until
 	}
 	return s

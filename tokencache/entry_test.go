@@ -286,7 +286,7 @@ func TestNewCredentialsForgetFailuresAndKeepTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad, good := always(failing(Refused, "invalid_client")), always(answer{lifetime: time.Hour})
 		e := open(t, bad)
-		s := *e.settings
+		s := *e.settings.Load()
 		want(t, e, "", Miss)
 		e.Use(s) // a reload that changes nothing about the credentials
 		if f := want(t, e, "", Miss); f.Kind != Refused || f.RetryAfter != 5*time.Second {
@@ -306,7 +306,7 @@ func TestRefusalIsRememberedAnewAfterEachCredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := always(failing(Refused, "invalid_client"))
 		e := open(t, src)
-		s := *e.settings
+		s := *e.settings.Load()
 		want(t, e, "", Miss)
 		time.Sleep(5 * time.Second)
 		if f := want(t, e, "", Miss); f.RetryAfter != 10*time.Second {
@@ -324,7 +324,7 @@ func TestFlightThatFailsWithOldCredentialsIsFlownAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := always(answer{takes: time.Second, err: &Failure{Kind: Refused, Result: "invalid_client", Detail: "old"}})
 		e := open(t, old)
-		s := *e.settings
+		s := *e.settings.Load()
 		var wg sync.WaitGroup
 		wg.Go(func() { want(t, e, "token-1", Miss) })
 		synctest.Wait()

@@ -53,6 +53,20 @@ type Failure struct {
 
 	// Broken says that the connection was refused or broken before there was an answer: worth one more try at once.
 	Broken bool
+
+	capped bool // it is our own budget that limits us: see [Budget]
 }
 
 func (f *Failure) Error() string { return f.Detail }
+
+// asked is how long the issuer wants to be left alone, as far as that is honoured.
+func (f *Failure) asked() time.Duration { return min(f.RetryAfter, retryAfterMax) }
+
+// certain says that a failure of an exchange is about the issuer, or about us as its client, whoever the subject was.
+func (f *Failure) certain() bool {
+	switch f.Result {
+	case ResultUnreachable, "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target":
+		return true
+	}
+	return f.Kind == Throttled
+}

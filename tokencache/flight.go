@@ -12,21 +12,28 @@ const retryPause = 100 * time.Millisecond
 
 // flight is one attempt at a new token, which any number of callers may wait for.
 type flight struct {
+	began   time.Time
 	done    chan struct{} // closed at the end
 	failure *Failure      // set before done is closed; nil when there is a token
 }
 
-// start begins a flight; the failure says why it could not. e.mu is held, and no flight is on its way.
-func (e *Entry) start() *Failure {
-	if e.settings == nil {
-		return &Failure{Kind: Unavailable, Result: ResultOther, Detail: "the token has no source yet"}
+// start begins a flight. Where it may not, because it is another subject's turn to ask, that one's flight is returned and
+// others is true; or the failure says why not. e.mu is held, and no flight of e is on its way.
+func (e *Entry) start(s *Settings, subjectToken string, now time.Time) (f *flight, others bool, failure *Failure) {
+	f = &flight{began: now, done: make(chan struct{})}
+	if e.exchange != nil {
+		if first, failure := e.exchange.enter(f, s, now); first != f {
+			return first, first != nil, failure
+		}
 	}
-	f := &flight{done: make(chan struct{})}
-	if !e.cache.launch(func() { e.fly(f) }) {
-		return stopping()
+	if !e.cache.launch(func() { e.fly(f, subjectToken) }) {
+		if e.exchange != nil {
+			e.exchange.leave(f)
+		}
+		return nil, false, stopping()
 	}
 	e.flight = f
-	return nil
+	return f, false, nil
 }
 
 func stopping() *Failure {
@@ -34,12 +41,10 @@ func stopping() *Failure {
 }
 
 // fly runs a flight from its start to the release of its waiters.
-func (e *Entry) fly(f *flight) {
+func (e *Entry) fly(f *flight, subjectToken string) {
 	for {
-		e.mu.Lock()
-		s := e.settings
-		e.mu.Unlock()
-		token, failure := e.fetch(s)
+		s := e.settings.Load()
+		token, failure := e.fetch(s, subjectToken)
 		if e.land(f, s, token, failure) {
 			return
 		}
@@ -47,25 +52,30 @@ func (e *Entry) fly(f *flight) {
 }
 
 // fetch makes an attempt within the settings' timeout, and one more when the connection broke.
-func (e *Entry) fetch(s *Settings) (*Token, *Failure) {
+func (e *Entry) fetch(s *Settings, subjectToken string) (*Token, *Failure) {
 	ctx, cancel := context.WithTimeout(e.cache.ctx, s.Timeout)
 	defer cancel()
-	token, failure := e.attempt(ctx, s)
+	token, failure := e.attempt(ctx, s, subjectToken)
 	if failure == nil || !failure.Broken {
 		return token, failure
 	}
 	select {
 	case <-time.After(retryPause):
-		return e.attempt(ctx, s)
+		if token, again := e.attempt(ctx, s, subjectToken); again == nil || !again.capped {
+			return token, again
+		}
 	case <-ctx.Done():
-		return nil, failure
 	}
+	return nil, failure
 }
 
-// attempt asks the source once and reports it.
-func (e *Entry) attempt(ctx context.Context, s *Settings) (*Token, *Failure) {
+// attempt asks the source once and reports it, unless the budget does not allow it.
+func (e *Entry) attempt(ctx context.Context, s *Settings, subjectToken string) (*Token, *Failure) {
 	began := time.Now()
-	token, failure := e.call(ctx, s)
+	if wait := s.Budget.take(began); wait > 0 {
+		return nil, overBudget(s, wait)
+	}
+	token, failure := e.call(ctx, s, subjectToken)
 	if failure != nil && e.cache.ctx.Err() != nil {
 		return nil, stopping()
 	}
@@ -80,7 +90,7 @@ func (e *Entry) attempt(ctx context.Context, s *Settings) (*Token, *Failure) {
 }
 
 // call turns whatever a source does into a token that lives or a failure.
-func (e *Entry) call(ctx context.Context, s *Settings) (token *Token, failure *Failure) {
+func (e *Entry) call(ctx context.Context, s *Settings, subjectToken string) (token *Token, failure *Failure) {
 	defer func() {
 		if recover() != nil { // the value may hold a secret, the stack does not
 			token, failure = nil, &Failure{Kind: Unavailable, Result: ResultOther, Detail: "the token request ended in an internal error; the log has more"}
@@ -89,10 +99,21 @@ func (e *Entry) call(ctx context.Context, s *Settings) (token *Token, failure *F
 			}
 		}
 	}()
-	token, err := s.Source.Token(ctx)
+	source := s.Source
+	if e.exchange != nil {
+		source = s.Exchange(subjectToken)
+	}
+	token, err := source.Token(ctx)
+	now := time.Now()
 	switch {
-	case err == nil && token != nil && time.Now().Before(token.Expiry):
-		return token, nil
+	case err == nil && token != nil && now.Before(token.Expiry):
+		if e.expires.IsZero() {
+			return token, nil
+		}
+		if token = token.until(e.expires); now.Before(token.Expiry) {
+			return token, nil
+		}
+		return nil, expired()
 	case err == nil:
 		return nil, &Failure{Kind: Unavailable, Result: ResultInvalidResponse, Detail: "the answer to the token request holds no token that is still valid"}
 	case errors.As(err, &failure) && failure != nil:
@@ -106,22 +127,32 @@ func (e *Entry) call(ctx context.Context, s *Settings) (token *Token, failure *F
 // land records a flight's outcome, reports it and releases the waiters, in this order. It is false when the flight
 // has to be flown again because it failed with credentials that are no longer the configured ones.
 func (e *Entry) land(f *flight, s *Settings, token *Token, failure *Failure) bool {
-	now := time.Now()
+	now, r := time.Now(), e.cache.rand()
 	e.mu.Lock()
-	switch {
-	case failure == nil:
-		e.current.Store(plan(token, s.RefreshAt, s.MinRemaining, e.cache.rand()))
-		e.backoff = backoff{}
-		e.lastSuccess, e.failure = now, nil
-	case e.settings.Credentials != s.Credentials:
+	if failure != nil && e.settings.Load().Credentials != s.Credentials {
 		e.mu.Unlock()
 		return false
-	default:
-		e.backoff.failed(failure, now, e.cache.rand())
-		failure = e.backoff.error(now)
-		e.lastFailure, e.failure = now, failure
 	}
 	e.attempts++
+	if failure == nil {
+		e.store(plan(token, s.RefreshAt, s.MinRemaining, r), now)
+		e.backoff = backoff{}
+		e.lastSuccess, e.failure = now, nil
+		e.counts.obtained.Add(1)
+	} else {
+		e.backoff.failed(failure, s, now, e.ownStep(r))
+		until := e.backoff.until
+		if e.exchange != nil && !failure.Subject {
+			until = e.exchange.failed(e, f, s, failure, now, r)
+		}
+		shown := *failure
+		shown.RetryAfter = until.Sub(now)
+		failure = &shown
+		e.lastFailure, e.failure = now, failure
+	}
+	if e.exchange != nil && (failure == nil || failure.Subject) {
+		e.exchange.answered(failure == nil, now)
+	}
 	e.mu.Unlock()
 
 	observer := &e.cache.observer
@@ -136,6 +167,28 @@ func (e *Entry) land(f *flight, s *Settings, token *Token, failure *Failure) boo
 	e.mu.Lock()
 	e.flight = nil
 	e.mu.Unlock()
+	if e.exchange != nil {
+		e.exchange.leave(f)
+	}
 	close(f.done)
 	return true
+}
+
+// store makes h the current token. It is sent until it expires, and not refreshed ahead, when no better one is to be had:
+// because its subject token expires with it, or because the issuer hands out what it has until that expires.
+func (e *Entry) store(h *held, now time.Time) {
+	old := e.current.Load()
+	if !e.expires.IsZero() && h.token.sameEnd(e.expires) || old.state(now) != StateDead && h.token.sameEnd(old.token.Expiry) {
+		h.toTheEnd()
+	}
+	e.current.Store(h)
+}
+
+// ownStep is the draw for the back-off of the entry itself. Among the subjects of an exchange it is the longest, so that after
+// a failure another subject is the first to ask.
+func (e *Entry) ownStep(r float64) float64 {
+	if e.exchange != nil {
+		return 1
+	}
+	return r
 }

@@ -15,7 +15,8 @@ type Key [sha256.Size]byte
 type Param struct{ Name, Value string }
 
 // KeyFields is everything that decides which token an issuer gives. The client's secret is not part of it,
-// so that a rotated secret does not throw good tokens away.
+// so that a rotated secret does not throw good tokens away. The subject token of an exchange is part of the key too: an
+// [Exchange] adds it.
 type KeyFields struct {
 	Issuer        string // the issuer identifier
 	TokenEndpoint string // as configured; "" when it is discovered
@@ -26,7 +27,6 @@ type KeyFields struct {
 	Resource      []string // likewise
 	Scopes        []string // a set: order and repetition do not matter (RFC 6749, section 3.3)
 	Params        []Param  // in the order they are sent
-	Subject       string   // digest of the subject token of an exchange, else ""
 	Binding       string   // thumbprint of the key or certificate that the token is bound to, else ""
 }
 
@@ -34,7 +34,7 @@ type KeyFields struct {
 // take the place of a separator.
 func KeyOf(f KeyFields) Key {
 	d := digest{sha256.New()}
-	for _, s := range []string{f.Issuer, f.TokenEndpoint, f.ClientID, f.AuthMethod, f.Grant, f.Subject, f.Binding} {
+	for _, s := range []string{f.Issuer, f.TokenEndpoint, f.ClientID, f.AuthMethod, f.Grant, f.Binding} {
 		d.text(s)
 	}
 	d.list(f.Audience)

@@ -5,7 +5,7 @@ import "testing"
 func TestKey(t *testing.T) {
 	base := KeyFields{Issuer: "https://idp", TokenEndpoint: "https://idp/token", ClientID: "svc", AuthMethod: "client_secret_basic",
 		Grant: "client_credentials", Audience: []string{"a", "b"}, Resource: []string{"r"}, Scopes: []string{"read", "write"},
-		Params: []Param{{"organization", "org"}}, Subject: "s", Binding: "b"}
+		Params: []Param{{"organization", "org"}}, Binding: "b"}
 	for name, tc := range map[string]struct {
 		change func(*KeyFields)
 		same   bool
@@ -25,8 +25,8 @@ func TestKey(t *testing.T) {
 		"audience moves to resource":   {func(f *KeyFields) { f.Audience, f.Resource = []string{"a"}, []string{"b", "r"} }, false},
 		"another parameter":            {func(f *KeyFields) { f.Params = []Param{{"organization", "org2"}} }, false},
 		"name and value share letters": {func(f *KeyFields) { f.Params = []Param{{"organizationo", "rg"}} }, false},
-		"another subject":              {func(f *KeyFields) { f.Subject = "t" }, false},
-		"subject moves to binding":     {func(f *KeyFields) { f.Subject, f.Binding = "", "sb" }, false},
+		"another binding":              {func(f *KeyFields) { f.Binding = "c" }, false},
+		"no binding":                   {func(f *KeyFields) { f.Binding = "" }, false},
 	} {
 		f := base
 		tc.change(&f)
@@ -51,5 +51,22 @@ func TestKeyLeavesScopesAlone(t *testing.T) {
 	KeyOf(KeyFields{Scopes: scopes})
 	if scopes[0] != "write" {
 		t.Error("KeyOf sorted its caller's list")
+	}
+}
+
+func TestKeyOfASubject(t *testing.T) {
+	base, other := KeyOf(KeyFields{Audience: []string{"a"}}), KeyOf(KeyFields{Audience: []string{"b"}})
+	before := base
+	seen := map[Key]bool{base: true, other: true}
+	for _, k := range []Key{base, other} {
+		for _, subject := range []string{"", "s", "S", "s ", "ss"} {
+			if seen[k.of(subject)] {
+				t.Errorf("subject %q has the key of something else", subject)
+			}
+			seen[k.of(subject)] = true
+		}
+	}
+	if base.of("s") != base.of("s") || base != before {
+		t.Error("one subject has two keys")
 	}
 }

@@ -16,6 +16,7 @@ const (
 type held struct {
 	token *Token
 	due   time.Time
+	late  time.Time // when it is due to an issuer that wants few requests; not before due
 	stale time.Time
 }
 
@@ -25,12 +26,27 @@ type held struct {
 func plan(t *Token, refreshAt float64, minRemaining time.Duration, r float64) *held {
 	life := t.Expiry.Sub(t.Obtained)
 	fresh := life - min(minRemaining, life/2)
-	latest := min(time.Duration(float64(life)*refreshAt), fresh)
+	draw := func(latest time.Duration) time.Time {
+		return t.Obtained.Add(time.Duration(float64(latest) * (0.9 + 0.1*r)))
+	}
 	return &held{
 		token: t,
-		due:   t.Obtained.Add(time.Duration(float64(latest) * (0.9 + 0.1*r))),
+		due:   draw(min(time.Duration(float64(life)*refreshAt), fresh)),
+		late:  draw(fresh),
 		stale: t.Obtained.Add(fresh),
 	}
+}
+
+// sameEnd says whether two tokens' ends, or a token's and its subject's, are so near to each other that to go from one to
+// the other would gain nothing: less than a twentieth of the life that t has left.
+func (t *Token) sameEnd(other time.Time) bool {
+	return other.Sub(t.Expiry).Abs() < t.Expiry.Sub(t.Obtained)/20
+}
+
+// toTheEnd has the token sent until it expires: there will be no better one before.
+func (h *held) toTheEnd() *held {
+	h.due, h.late, h.stale = h.token.Expiry, h.token.Expiry, h.token.Expiry
+	return h
 }
 
 func (h *held) state(now time.Time) State {

@@ -65,12 +65,14 @@ func TestBackoffSteps(t *testing.T) {
 		{"throttled and unavailable are one series", 1, []*Failure{asks(0), transient, asks(0)}, []time.Duration{s, 2 * s, 4 * s}},
 		{"Retry-After longer than the step", 1, []*Failure{asks(30 * s), asks(3 * s)}, []time.Duration{30 * s, 3 * s}},
 		{"Retry-After shorter than the step", 1, []*Failure{transient, transient, asks(s)}, []time.Duration{s, 2 * s, 4 * s}},
+		{"a budget's wait is exact and no step", 0.5, []*Failure{transient, {Kind: Throttled, RetryAfter: 40 * time.Minute, capped: true}, transient},
+			[]time.Duration{875 * time.Millisecond, 40 * time.Minute, 1750 * time.Millisecond}},
 		{"Retry-After of a day", 1, []*Failure{asks(24 * time.Hour)}, []time.Duration{15 * time.Minute}},
 	} {
 		var b backoff
 		now := time.Now()
 		for i, f := range tc.failures {
-			b.failed(f, now, tc.r)
+			b.failed(f, new(Settings), now, tc.r)
 			if got := b.until.Sub(now); got != tc.want[i] {
 				t.Errorf("%s: step %d: want %s, got %s", tc.name, i+1, tc.want[i], got)
 			}

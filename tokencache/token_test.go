@@ -31,3 +31,17 @@ func TestTokenCannotBePrinted(t *testing.T) {
 		}
 	}
 }
+
+func TestDPoPToken(t *testing.T) {
+	now := time.Now()
+	tok := NewDPoPToken("x", "read", now, time.Minute)
+	if tok.Scheme != "DPoP" || tok.Authorization() != "DPoP x" || tok.Reveal() != "x" || tok.Scope != "read" || !tok.Expiry.Equal(now.Add(time.Minute)) {
+		t.Errorf("got %+v, %s", tok, tok.Authorization())
+	}
+	if short := tok.until(now.Add(time.Second)); short.Authorization() != "DPoP x" || !short.Expiry.Equal(now.Add(time.Second)) || !tok.Expiry.Equal(now.Add(time.Minute)) {
+		t.Errorf("want one that ends sooner and the first one as it was, got %+v", short)
+	}
+	if tok.until(now.Add(time.Hour)) != tok {
+		t.Error("want the token itself where it ends sooner anyway")
+	}
+}

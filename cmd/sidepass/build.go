@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
@@ -32,6 +34,9 @@ type process struct {
 	guards   map[string]*outbound.Guard // :: route's name → its 401 guard
 	via      map[string]string          // :: direction → our pseudonym there
 	files    files
+	budgets  map[string]*tokencache.Budget // :: issuer → its hourly cap
+	dpop     *dpop.Key                     // the one key that tokens are bound to
+	nonces   dpop.Nonces                   // that upstreams want to see
 	observe  observers
 }
 
@@ -58,15 +63,34 @@ type generation struct {
 
 // route is an outbound route as readiness, status and prefetch see it.
 type route struct {
-	config config.Route
-	key    tokencache.Key
-	entry  *tokencache.Entry
+	config   config.Route
+	key      tokencache.Key
+	entry    *tokencache.Entry    // nil where callers' tokens are exchanged
+	exchange *tokencache.Exchange // nil otherwise
+}
+
+// status is the state of the route's token, or of its exchange.
+func (r *route) status(now time.Time) tokencache.Status {
+	if r.exchange != nil {
+		return r.exchange.Status(now)
+	}
+	return r.entry.Status(now)
 }
 
 // trusted is an issuer whose tokens inbound accepts.
 type trusted struct {
 	config config.Issuer
 	keys   *jwks.Keys
+}
+
+// budget is the hourly cap of an issuer.
+func (p *process) budget(issuer string) *tokencache.Budget {
+	b := p.budgets[issuer]
+	if b == nil {
+		b = &tokencache.Budget{}
+		p.budgets[issuer] = b
+	}
+	return b
 }
 
 // close ends what only this generation used.
@@ -86,17 +110,11 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 	byName := map[string]*authServer{}
 	keyOf := map[string]issuerKey{}
 	for _, ic := range c.Issuers {
-		i, key, err := newAuthServer(ic, func(name string) ([]byte, error) { return p.files.read(loaded, name) })
+		i, key, err := p.newAuthServer(ic, loaded, func(key issuerKey) *authServer { return p.issuers[key] })
 		if err != nil {
 			return nil, err
 		}
-		known := p.issuers[key]
-		if known == nil {
-			known = g.issuers[key] // another client of the same server
-		}
-		if known != nil {
-			i = &authServer{config: ic, http: known.http, metadata: known.metadata}
-		}
+		g.activate = append(g.activate, i.activate)
 		g.issuers[key], byName[ic.Name], keyOf[ic.Name] = i, i, key
 	}
 	var errs []error

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/outbound"
 	"github.com/sidepass/sidepass/tokencache"
@@ -51,24 +50,26 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 
 	users := map[tokencache.Key][]string{}
 	for _, rc := range oc.Routes {
-		rt, err := p.buildRoute(g, c, rc, issuers[rc.Issuer], handle, bound)
+		for _, key := range routeKeys(p, rc, issuers[rc.Issuer]) {
+			users[key] = append(users[key], rc.Name)
+		}
+	}
+	var keys []tokencache.Key
+	for _, rc := range oc.Routes {
+		rt, err := p.buildRoute(g, c, rc, issuers[rc.Issuer], handle, bound, users)
 		if err != nil {
 			return fmt.Errorf("outbound.routes[%s]: %w", rc.Name, err)
 		}
 		o.Routes = append(o.Routes, rt)
-		key := g.routes[len(g.routes)-1].key
-		users[key] = append(users[key], rc.Name)
+		keys = append(keys, routeKeys(p, rc, issuers[rc.Issuer])...)
 	}
-	var keys []tokencache.Key
-	for _, r := range g.routes {
-		keys = append(keys, r.key)
-		settings, err := p.tokenSettings(g.loaded, r.config, issuers[r.config.Issuer], users[r.key])
-		if err != nil {
-			return fmt.Errorf("outbound.routes[%s]: %w", r.config.Name, err)
+	g.activate = append(g.activate, func() {
+		p.tokens.SetMaxEntries(c.Tokens.MaxEntries)
+		for _, i := range issuers {
+			i.budget.SetLimit(c.Tokens.MaxRequestsPerHour)
 		}
-		g.activate = append(g.activate, func() { r.entry.Use(settings) })
-	}
-	g.activate = append(g.activate, func() { p.tokens.Retain(keys) })
+		p.tokens.Retain(keys)
+	})
 	gate, err := outbound.New(o)
 	if err != nil {
 		return err
@@ -77,10 +78,30 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 	return nil
 }
 
-func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i *authServer, handle func(engine.UpstreamOptions) (*engine.Upstream, error), bound map[string]string) (outbound.Route, error) {
+// routeKeys are the keys of the tokens that a route uses: of its own grant, and of its fallback's.
+func routeKeys(p *process, rc config.Route, i *authServer) []tokencache.Key {
+	keys := []tokencache.Key{tokenKey(p, rc, rc.Grant, i)}
+	if rc.Exchanges() && rc.Fallback == source.ClientCredentials {
+		keys = append(keys, tokenKey(p, rc, source.ClientCredentials, i))
+	}
+	return keys
+}
+
+func tokenKey(p *process, rc config.Route, grant string, i *authServer) tokencache.Key {
+	return tokencache.KeyOf(tokencache.KeyFields{
+		Issuer: i.config.URL.String(), TokenEndpoint: i.config.TokenEndpoint.String(),
+		ClientID: i.config.Client.ID, AuthMethod: i.config.Client.AuthMethod, Grant: grant,
+		Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc), Binding: i.binding(p),
+	})
+}
+
+func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i *authServer, handle func(engine.UpstreamOptions) (*engine.Upstream, error), bound map[string]string, users map[tokencache.Key][]string) (outbound.Route, error) {
 	uo := engine.UpstreamOptions{
 		Scheme: rc.Upstream.Scheme, Authority: rc.Upstream.Host, UnixSocket: rc.Upstream.Socket,
 		Protocol: engine.Protocol(rc.Protocol), ServerName: rc.ServerName, ProxyURL: c.Outbound.ProxyURL.URL(),
+	}
+	if i.config.Client.CertFile != "" {
+		uo.Certificate = i.credentials.certificate // its tokens may be bound to it (RFC 8705, section 3)
 	}
 	if rc.CAFile != "" {
 		pem, err := p.files.read(g.loaded, rc.CAFile)
@@ -95,20 +116,13 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 	if err != nil {
 		return outbound.Route{}, err
 	}
-	key := tokencache.KeyOf(tokencache.KeyFields{
-		Issuer: i.config.URL.String(), TokenEndpoint: i.config.TokenEndpoint.String(),
-		ClientID: i.config.Client.ID, AuthMethod: i.config.Client.AuthMethod, Grant: rc.Grant,
-		Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc),
-	})
-	entry := p.tokens.Entry(key)
-	g.routes = append(g.routes, &route{config: rc, key: key, entry: entry})
 	guard := p.guards[rc.Name]
 	if guard == nil {
 		guard = &outbound.Guard{}
 		p.guards[rc.Name] = guard
 	}
 	rt := outbound.Route{
-		Name: rc.Name, Host: rc.Host, Prefix: rc.Prefix, Paths: rc.Paths, Upstream: u, Tokens: entry,
+		Name: rc.Name, Host: rc.Host, Prefix: rc.Prefix, Paths: rc.Paths, Upstream: u,
 		Authorization: outbound.Authorization(rc.Authorization), Timeout: rc.Timeout, RetryOn401: outbound.Retry(rc.RetryOn401),
 		ReplayLimit: int64(c.Tokens.ReplayLimit), Tunnel: rc.Connect == "tunnel", Guard: guard,
 	}
@@ -118,35 +132,95 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 	if rc.Listen.IsSet() {
 		rt.Listener = outbound.Listener{Name: routeListener(rc.Name), Address: bound[routeListener(rc.Name)]}
 	}
-	return rt, nil
+	if i.config.Client.DPoP {
+		rt.Prover = &prover{key: p.dpop, nonces: &p.nonces}
+		if rc.Upstream.IsSet() {
+			rt.Origin = rc.Upstream.Scheme + "://" + rc.Upstream.Host
+		}
+	}
+	return rt, p.giveTokens(g, rc, i, &rt, users)
 }
 
-// tokenSettings is how the token of a route is obtained now. The secret is read here, once a load; only its digest is compared.
-func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, i *authServer, users []string) (tokencache.Settings, error) {
-	client, tokens := i.config.Client, loaded.Config.Tokens
-	secret := client.Secret
-	if client.SecretFile != "" {
-		text, err := p.files.read(loaded, client.SecretFile)
-		if err != nil {
-			return tokencache.Settings{}, fmt.Errorf("issuers[%s].client.secret_file: %w", i.config.Name, err)
-		}
-		secret = config.NewSecret(strings.TrimRight(string(text), "\r\n"))
+// giveTokens says where the route's tokens come from.
+func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *outbound.Route, users map[tokencache.Key][]string) error {
+	key := tokenKey(p, rc, rc.Grant, i)
+	settings, err := p.tokenSettings(g.loaded, rc, rc.Grant, i, users[key])
+	if err != nil {
+		return err
 	}
-	digest := sha256.Sum256([]byte(secret.Reveal()))
-	s, err := source.New(source.Options{
-		TokenEndpoint: i.tokenEndpoint, ClientID: client.ID, AuthMethod: client.AuthMethod, Secret: secret.Reveal,
-		Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc),
+	if !rc.Exchanges() {
+		entry := p.tokens.Entry(key)
+		g.routes = append(g.routes, &route{config: rc, key: key, entry: entry})
+		g.activate = append(g.activate, func() { entry.Use(settings) })
+		rt.Tokens = entry
+		return nil
+	}
+	exchange := p.tokens.Exchange(key)
+	g.routes = append(g.routes, &route{config: rc, key: key, exchange: exchange})
+	g.activate = append(g.activate, func() { exchange.Use(settings) })
+	rt.Exchange = func(subject string) outbound.Tokens { return exchange.Subject(subject) }
+	if rc.Fallback != source.ClientCredentials {
+		return nil
+	}
+	key = tokenKey(p, rc, source.ClientCredentials, i)
+	own, err := p.tokenSettings(g.loaded, rc, source.ClientCredentials, i, users[key])
+	if err != nil {
+		return err
+	}
+	entry := p.tokens.Entry(key)
+	g.activate = append(g.activate, func() { entry.Use(own) })
+	rt.Fallback = entry
+	return nil
+}
+
+// tokenSettings is how the tokens of a route are obtained now.
+func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, grant string, i *authServer, users []string) (tokencache.Settings, error) {
+	client, tokens := i.config.Client, loaded.Config.Tokens
+	o := source.Options{
+		TokenEndpoint: i.tokenEndpoint, ClientID: client.ID, AuthMethod: client.AuthMethod,
+		Secret: i.credentials.secret, Key: i.credentials.key, Assertion: i.credentials.assertion, Reread: i.credentials.reread,
+		Grant: grant, Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc),
 		HTTPClient: i.http.HTTPClient(), DefaultLifetime: tokens.DefaultLifetime,
-	})
+		Observer: p.observe.source(tokencache.Labels{Issuer: i.config.Name, Grant: grant, Routes: users}),
+	}
+	switch client.AssertionAudience {
+	case "issuer":
+		o.AssertionAudience = i.config.URL.String()
+	case "token_endpoint":
+	default:
+		o.AssertionAudience = client.AssertionAudience
+	}
+	if client.DPoP {
+		o.DPoP, o.Nonces = p.dpop, i.nonces
+	}
+	s, err := source.New(o)
 	if err != nil {
 		return tokencache.Settings{}, err
 	}
-	return tokencache.Settings{
-		Source: s, Credentials: hex.EncodeToString(digest[:]),
-		Labels:  tokencache.Labels{Issuer: i.config.Name, Grant: rc.Grant, Routes: users},
-		Timeout: i.config.Timeout, RefreshAt: tokens.RefreshAt, MinRemaining: tokens.MinRemaining,
-	}, nil
+	settings := tokencache.Settings{
+		Credentials: i.next.digest,
+		Labels:      tokencache.Labels{Issuer: i.config.Name, Grant: grant, Routes: users},
+		Timeout:     i.config.Timeout, RefreshAt: tokens.RefreshAt, MinRemaining: tokens.MinRemaining, Budget: i.budget,
+	}
+	if grant == source.ClientCredentials {
+		settings.Source = s
+	} else {
+		settings.Exchange = s.For
+	}
+	return settings, nil
 }
+
+// prover makes the proofs that go with tokens of the scheme DPoP to upstreams.
+type prover struct {
+	key    *dpop.Key
+	nonces *dpop.Nonces
+}
+
+func (p *prover) Proof(method, uri, accessToken string) (string, error) {
+	return p.key.Proof(method, uri, dpop.TokenHash(accessToken), p.nonces.Newest(uri), time.Now())
+}
+
+func (p *prover) Nonce(uri, nonce string) { p.nonces.Learn(uri, nonce) }
 
 // roots are the system's and those of a ca_file.
 func roots(extra []byte) (*x509.CertPool, error) {

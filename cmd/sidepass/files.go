@@ -41,3 +41,6 @@ func (f *files) read(loaded *config.Loaded, name string) ([]byte, error) {
 	f.good[name] = content
 	return content, nil
 }
+
+// latest returns a file's content as it is now, or the last good one where it is gone or empty.
+func (f *files) latest(name string) ([]byte, error) { return f.read(&config.Loaded{}, name) }

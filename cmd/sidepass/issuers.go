@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"net/url"
 	"os"
@@ -10,22 +11,30 @@ import (
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy/discovery"
+	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/issuerhttp"
+	"github.com/sidepass/sidepass/tokencache"
 )
 
-// authServer is how one authorization server is reached. It belongs to the process and outlives a reload that changes nothing
-// about it, so that metadata is not fetched anew.
+// authServer is how one authorization server is reached, and who we are there. It belongs to the process and outlives a
+// reload that changes nothing about it, so that metadata is not fetched anew.
 type authServer struct {
-	config   config.Issuer
-	http     *issuerhttp.Client
-	metadata *discovery.Issuer
+	config      config.Issuer
+	http        *issuerhttp.Client
+	metadata    *discovery.Issuer
+	credentials *credentials
+	nonces      *dpop.Nonces // that its token endpoint wants to see
+	budget      *tokencache.Budget
+	next        *proof // what the credentials are from the next generation on
 }
 
-// issuerKey is a digest of all that the calls to an issuer depend on, but for our client there.
+// issuerKey is a digest of all that the calls to an issuer depend on, but for the content of our credentials.
 type issuerKey [sha256.Size]byte
 
-// newAuthServer reads the files that calls to the issuer need. It makes no call.
-func newAuthServer(c config.Issuer, read func(string) ([]byte, error)) (*authServer, issuerKey, error) {
+// newAuthServer reads the files that calls to the issuer need. It makes no call. known finds the one that is in use under the
+// same key, whose parts are taken over.
+func (p *process) newAuthServer(c config.Issuer, loaded *config.Loaded, known func(issuerKey) *authServer) (*authServer, issuerKey, error) {
+	read := func(name string) ([]byte, error) { return p.files.read(loaded, name) }
 	var roots []byte
 	var err error
 	if c.CAFile != "" {
@@ -33,20 +42,61 @@ func newAuthServer(c config.Issuer, read func(string) ([]byte, error)) (*authSer
 			return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
 		}
 	}
-	client, err := issuerhttp.New(issuerhttp.Options{
-		RootsPEM: roots, ProxyURL: c.ProxyURL.URL(), Timeout: c.Timeout, AllowHTTP: c.AllowHTTP, UserAgent: "sidepass",
-	})
-	if err != nil {
-		return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
+	client := c.Client
+	client.Secret = config.Secret{} // it is content
+	key := issuerKey(sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %v %v %+v", c.Name, c.URL.String(), c.TokenEndpoint.String(), c.JWKSURI.String(), c.JWKSFile,
+		c.JWKSTokenFile, roots, proxyIdentity(c.ProxyURL), c.AllowHTTP, c.Timeout, client)))
+	i := &authServer{config: c, nonces: &dpop.Nonces{}, budget: p.budget(c.Name)}
+	if old := known(key); old != nil {
+		i.http, i.metadata, i.credentials, i.nonces = old.http, old.metadata, old.credentials, old.nonces
+	} else {
+		i.credentials = &credentials{name: c.Name, latest: p.files.latest}
+		if i.http, err = i.client(roots); err != nil {
+			return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
+		}
+		i.metadata = discovery.New(discovery.Options{Issuer: c.URL.String(), Client: i.http, Bearer: func() string {
+			token, _ := i.bearer(c.URL.String())
+			return token
+		}})
+		i.credentials.client, i.credentials.changed = c.Client, i.http.CloseIdle
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %v %v", c.URL.String(), c.TokenEndpoint.String(), c.JWKSURI.String(), c.JWKSFile,
-		c.JWKSTokenFile, roots, proxyIdentity(c.ProxyURL), c.AllowHTTP, c.Timeout))
-	i := &authServer{config: c, http: client}
-	i.metadata = discovery.New(discovery.Options{Issuer: c.URL.String(), Client: client, Bearer: func() string {
-		token, _ := i.bearer(c.URL.String())
-		return token
-	}})
+	asConfigured := &credentials{name: c.Name, client: c.Client}
+	if c.Client.ID != "" {
+		if i.next, err = asConfigured.readProof(read); err != nil {
+			return nil, issuerKey{}, err
+		}
+		if i.credentials.now.Load() == nil {
+			i.credentials.install(i.next)
+		}
+	}
 	return i, key, nil
+}
+
+func (i *authServer) client(roots []byte) (*issuerhttp.Client, error) {
+	o := issuerhttp.Options{RootsPEM: roots, ProxyURL: i.config.ProxyURL.URL(), Timeout: i.config.Timeout, AllowHTTP: i.config.AllowHTTP, UserAgent: "sidepass"}
+	if i.config.Client.CertFile != "" {
+		o.ClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.credentials.certificate() }
+	}
+	return issuerhttp.New(o)
+}
+
+// activate makes the credentials those that were read for this generation.
+func (i *authServer) activate() {
+	if i.next != nil {
+		i.credentials.client = i.config.Client
+		i.credentials.install(i.next)
+	}
+}
+
+// binding is the thumbprint of what this client's tokens are bound to, "" for bearer tokens.
+func (i *authServer) binding(p *process) string {
+	switch {
+	case i.config.Client.DPoP:
+		return "jkt " + p.dpop.Thumbprint()
+	case i.next != nil && i.next.thumbprint != "":
+		return "x5t#S256 " + i.next.thumbprint
+	}
+	return ""
 }
 
 // proxyIdentity tells proxies apart by their password too, which String hides.
@@ -70,6 +120,9 @@ func (i *authServer) tokenEndpoint(ctx context.Context) (string, error) {
 	m, err := i.metadata.Metadata(ctx)
 	if err != nil {
 		return "", err
+	}
+	if i.config.Client.CertFile != "" && m.MTLS.TokenEndpoint != "" {
+		return m.MTLS.TokenEndpoint, nil // RFC 8705, section 5
 	}
 	if m.TokenEndpoint == "" {
 		return "", fmt.Errorf("the metadata of %s names no token_endpoint; set issuers[%s].token_endpoint", i.config.URL, i.config.Name)

@@ -15,11 +15,13 @@ import (
 	"github.com/sidepass/sidepass/proxy/outbound"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
+	"github.com/sidepass/sidepass/tokencache/source"
 )
 
 // observers hang the log and the metrics on what the packages report. Nothing that they are told holds a secret.
 type observers struct {
 	tokens   tokencache.Observer
+	source   func(tokencache.Labels) source.Observer
 	outbound outbound.Observer
 	inbound  inbound.Observer
 	verify   verify.Observer
@@ -38,7 +40,9 @@ func (s *sidecar) observers() observers {
 			Stored: func(l tokencache.Labels, t *tokencache.Token) {
 				for _, r := range l.Routes {
 					m.TokenObtained(r, time.Now())
-					m.TokenExpiry(r, t.Expiry)
+					if l.Grant == source.ClientCredentials {
+						m.TokenExpiry(r, t.Expiry) // an exchanged token is one of many
+					}
 				}
 				log.Info("token obtained", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
 			},
@@ -49,6 +53,22 @@ func (s *sidecar) observers() observers {
 			Panicked: func(l tokencache.Labels, stack []byte) {
 				log.Error("a token request panicked; please report this", zap.Strings("routes", l.Routes), zap.ByteString("stack", stack))
 			},
+		},
+		source: func(l tokencache.Labels) source.Observer {
+			return source.Observer{
+				Again: func(result string, took time.Duration) {
+					m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took)
+				},
+				Narrowed: func(asked, granted []string) {
+					for _, r := range l.Routes {
+						m.ScopeNarrowed(r)
+					}
+					log.Warn("fewer scopes were granted than asked for; see what the application is granted at the authorization server",
+						zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Strings("asked", asked), zap.Strings("granted", granted))
+				},
+				Quota: func(bucket string, remaining float64) { m.QuotaRemaining(l.Issuer, bucket, remaining) },
+				Skew:  func(ahead time.Duration) { m.ClockSkew(l.Issuer, ahead) },
+			}
 		},
 		outbound: outbound.Observer{
 			Lookup: func(route string, result tokencache.Lookup) { m.TokenCacheLookup(route, string(result)) },

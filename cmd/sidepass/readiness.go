@@ -67,7 +67,10 @@ func (s *sidecar) outboundMissing() []string {
 	var out []string
 	now := time.Now()
 	for _, r := range g.routes {
-		st := r.entry.Status(now)
+		if r.exchange != nil {
+			continue // it has nothing to prefetch
+		}
+		st := r.status(now)
 		if st.Ready() {
 			continue
 		}

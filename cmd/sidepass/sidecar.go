@@ -23,6 +23,7 @@ import (
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy"
 	"github.com/sidepass/sidepass/proxy/admin"
+	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
@@ -83,9 +84,11 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 	if err := unbuilt(loaded.Config); err != nil {
 		return nil, fail(exitUnusable, err)
 	}
-	s := newParts(o)
-	err := s.begin(loaded)
+	s, err := newParts(o)
 	if err != nil {
+		return nil, fail(exitFailed, err)
+	}
+	if err := s.begin(loaded); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 }
 
 // newParts makes what every generation shares. It listens nowhere and makes no call; close it.
-func newParts(o sidecarOptions) *sidecar {
+func newParts(o sidecarOptions) (*sidecar, error) {
 	version, commit := buildInfo()
 	s := &sidecar{
 		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{},
@@ -103,16 +106,17 @@ func newParts(o sidecarOptions) *sidecar {
 	s.process = &process{
 		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
 		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()}, files: files{good: map[string][]byte{}},
+		budgets: map[string]*tokencache.Budget{},
 	}
 	s.process.observe = s.observers()
+	var errKey, errCache error
+	s.process.dpop, errKey = dpop.NewKey()
+	s.process.verified, errCache = verify.NewCache(0)
 	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
-	return s
+	return s, errors.Join(errKey, errCache)
 }
 
-func (s *sidecar) begin(loaded *config.Loaded) (err error) {
-	if s.process.verified, err = verify.NewCache(0); err != nil {
-		return fail(exitFailed, err)
-	}
+func (s *sidecar) begin(loaded *config.Loaded) error {
 	if err := s.listen(loaded.Config); err != nil {
 		return fail(exitFailed, err)
 	}
@@ -205,7 +209,7 @@ func (s *sidecar) install(g *generation) {
 	}
 	s.metrics.Describe(labels(g.loaded))
 	for _, r := range g.routes {
-		if st := r.entry.Status(time.Now()); st.Token != nil {
+		if st := r.status(time.Now()); st.Token != nil {
 			s.metrics.TokenObtained(r.config.Name, st.LastSuccess)
 			s.metrics.TokenExpiry(r.config.Name, st.Token.Expiry)
 		}
@@ -342,7 +346,7 @@ func (s *sidecar) prefetch(g *generation, atStart bool) {
 		return
 	}
 	for _, r := range g.routes {
-		if r.entry.Status(time.Now()).Attempts > 0 {
+		if r.exchange != nil || r.status(time.Now()).Attempts > 0 {
 			continue
 		}
 		if atStart {

@@ -27,7 +27,7 @@ func (s *sidecar) status() admin.Status {
 		st.RestartRequired = *waiting
 	}
 	for _, r := range g.routes {
-		e := r.entry.Status(now)
+		e := r.status(now)
 		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess}
 		if e.Token != nil {
 			rs.ExpiresAt = e.Token.Expiry
@@ -86,6 +86,9 @@ func (s *sidecar) token(ctx context.Context, name string) (admin.TokenAnswer, er
 	for _, r := range s.current.Load().routes {
 		if r.config.Name != name {
 			continue
+		}
+		if r.exchange != nil {
+			return admin.TokenAnswer{}, &admin.TokenError{Reason: proxy.NoSubjectToken, Detail: "This route exchanges its caller's token; there is none to hand out here."}
 		}
 		t, lookup, err := r.entry.Get(ctx)
 		s.metrics.TokenCacheLookup(name, string(lookup))

@@ -61,7 +61,10 @@ func (a *app) obtain(ctx context.Context, loaded *config.Loaded, name string) (*
 	if err := unbuilt(loaded.Config); err != nil {
 		return nil, err
 	}
-	s := newParts(sidecarOptions{Log: zap.NewNop()})
+	s, err := newParts(sidecarOptions{Log: zap.NewNop()})
+	if err != nil {
+		return nil, err
+	}
 	defer s.close()
 	g, err := s.process.build(loaded, configured(loaded.Config))
 	if err != nil {
@@ -71,6 +74,9 @@ func (a *app) obtain(ctx context.Context, loaded *config.Loaded, name string) (*
 	i := slices.IndexFunc(g.routes, func(r *route) bool { return r.config.Name == name })
 	if i < 0 {
 		return nil, unknownRoute(name, g.routes)
+	}
+	if g.routes[i].exchange != nil {
+		return nil, fmt.Errorf("route %s exchanges its callers' tokens (grant: %s), so that it has none of its own", name, g.routes[i].config.Grant)
 	}
 	for _, f := range g.activate {
 		f()

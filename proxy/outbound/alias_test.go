@@ -18,3 +18,8 @@ func overlay(r *proxy.Request, buffer []byte) {
 	part(&r.Target.Authority)
 	part(&r.Target.Path)
 }
+
+// overlayField makes the request's one field line point into the buffer, which holds the same text.
+func overlayField(r *proxy.Request, buffer []byte) {
+	r.Header.(fields)[1] = unsafe.String(&buffer[0], len(buffer))
+}

@@ -20,7 +20,8 @@ const (
 )
 
 // dropInterval is how long a route keeps its token, whatever the upstream says of it, after a 401 made it drop one. An
-// upstream that answers 401 to everything therefore costs one token request in that time.
+// upstream that answers 401 to everything therefore costs one token request in that time. That goes for a route which
+// exchanges tokens too: the upstream's 401 to one subject leaves the others their tokens for that time, good or bad.
 const dropInterval = 30 * time.Second
 
 // Guard remembers when a route last dropped a token. The zero value allows the first drop; a Guard must not be copied.
@@ -45,6 +46,8 @@ func (g *Guard) drop(now time.Time, tokens Tokens, t *tokencache.Token) bool {
 // follow is the 401 policy for requests that were sent with one token. It does not change and is shared by requests.
 type follow struct {
 	route     *route
+	tokens    Tokens // where token comes from
+	shared    bool   // tokens are not one subject's
 	token     *tokencache.Token
 	replay    bool // the policy and the method allow that the request is sent again
 	authority string
@@ -61,30 +64,34 @@ func (f *follow) Answered(ctx context.Context, a *proxy.Head, replayable bool) (
 		rt.observe401(Suppressed)
 		return proxy.Verdict{}, false
 	}
-	dropped := rt.guard.drop(rt.now(), rt.tokens, f.token)
+	dropped := rt.guard.drop(rt.now(), f.tokens, f.token)
 	if f.replay && replayable {
-		if c := rt.newer(ctx, f.token); c != nil {
+		if t := f.newer(ctx); t != nil && t.Scheme == bearer {
 			rt.observe401(Replayed)
-			return rt.forward(c, f, f.authority, f.path), true
+			return rt.forward(rt.credential(f.tokens, f.shared, t), f, f.authority, f.path), true
 		}
 	}
+	rt.observeDrop(dropped)
+	return proxy.Verdict{}, false
+}
+
+// newer returns the newest token if it is another than the one that was refused. The server may have handed out
+// the same once more, which would be refused once more.
+func (f *follow) newer(ctx context.Context) *tokencache.Token {
+	t, lookup, err := f.tokens.Get(ctx)
+	if err != nil || t.Authorization() == f.token.Authorization() {
+		return nil
+	}
+	f.route.observeLookup(lookup)
+	return t
+}
+
+func (rt *route) observeDrop(dropped bool) {
 	if dropped {
 		rt.observe401(Dropped)
 	} else {
 		rt.observe401(Suppressed)
 	}
-	return proxy.Verdict{}, false
-}
-
-// newer returns the route's token if it is another than the one that was refused. The server may have handed out
-// the same once more, which would be refused once more.
-func (rt *route) newer(ctx context.Context, refused *tokencache.Token) *credential {
-	t, lookup, err := rt.tokens.Get(ctx)
-	if err != nil || t.Authorization() == refused.Authorization() {
-		return nil
-	}
-	rt.observeLookup(lookup)
-	return rt.credential(t)
 }
 
 func (rt *route) observe401(a Action) {

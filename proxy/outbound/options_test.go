@@ -31,6 +31,15 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		{"host and listener", func(o *Options) { o.Routes[0].Listener.Name = "x" }, []string{"exactly one"}},
 		{"no upstream", func(o *Options) { o.Routes[0].Upstream = nil }, []string{`"a"`, "upstream"}},
 		{"no tokens", func(o *Options) { o.Routes[0].Tokens = nil }, []string{`"a"`, "tokens"}},
+		{"tokens and an exchange", func(o *Options) { o.Routes[0].Exchange = func(string) Tokens { return nil } }, []string{`"a"`, "not both"}},
+		{"an exchange that keeps", func(o *Options) {
+			o.Routes[0].Tokens, o.Routes[0].Exchange, o.Routes[0].Authorization = nil, func(string) Tokens { return nil }, Keep
+		}, []string{`"a"`, "must be replace"}},
+		{"an exchange that rejects", func(o *Options) {
+			o.Routes[0].Tokens, o.Routes[0].Exchange, o.Routes[0].Authorization = nil, func(string) Tokens { return nil }, Reject
+		}, []string{`"a"`, "must be replace"}},
+		{"a fallback without an exchange", func(o *Options) { o.Routes[0].Fallback = &fakeTokens{} }, []string{`"a"`, "fallback"}},
+		{"proofs for nowhere", func(o *Options) { o.Routes[0].Prover = &fakeProver{} }, []string{`"a"`, "origin"}},
 		{"no guard", func(o *Options) { o.Routes[0].Guard = nil }, []string{`"a"`, "guard"}},
 		{"a prefix without an upstream of its own", func(o *Options) { o.Routes[3].Scheme = "http" }, []string{`"p"`, "upstream"}},
 		{"a listener without an upstream of its own", func(o *Options) { o.Routes[4].Scheme = "http" }, []string{`"own"`, "upstream"}},

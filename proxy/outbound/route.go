@@ -12,7 +12,7 @@ import (
 	"github.com/sidepass/sidepass/tokencache"
 )
 
-// Tokens is where a route's token comes from; a *[tokencache.Entry] is one.
+// Tokens is where a token comes from; a *[tokencache.Entry] and a *[tokencache.Subject] are some.
 type Tokens interface {
 	// Get returns a token that may be sent. It waits while one is fetched, until ctx ends at the latest.
 	// The error is a *[tokencache.Failure], or ctx's.
@@ -62,8 +62,20 @@ type Route struct {
 	// With "" the Upstream is one destination. Prefix and Listener need one.
 	Scheme string
 
-	// Tokens is where the token comes from. It is required.
+	// Tokens is where the token comes from. It or Exchange is required.
 	Tokens Tokens
+	// Exchange makes the route one that exchanges its callers' tokens (token_exchange, on_behalf_of): it gives the tokens
+	// of a subject token, which is the application's own bearer token. It is called for each request, makes no call itself, and
+	// what it returns is used by this request alone. Authorization is Replace then.
+	Exchange func(subjectToken string) Tokens
+	// Fallback is where the token of a request without a subject token comes from (`fallback: client_credentials`). Nil
+	// refuses such requests. A subject token that is refused never falls back.
+	Fallback Tokens
+	// Prover proves possession of the key that tokens of the scheme DPoP are bound to. Without it they are not sent.
+	Prover Prover
+	// Origin is the scheme and authority of the Upstream, as its requests name it. It is needed with a Prover, unless the route
+	// has a Scheme.
+	Origin string
 	// Authorization is what becomes of the application's own.
 	Authorization Authorization
 	// Timeout bounds the exchange with the upstream; 0 is none.
@@ -98,7 +110,11 @@ type route struct {
 	usual    string // where the route names an exact host and no upstream: its authority at the usual port
 	usualFor string // and the port for which that is
 
-	tokens      Tokens
+	tokens      Tokens // of requests without a subject; nil: they are refused
+	exchange    func(subjectToken string) Tokens
+	prover      Prover
+	origin      string
+	remove      []string // fields of the application's that are not sent on with a token of ours
 	auth        Authorization
 	timeout     time.Duration
 	retry       Retry
@@ -114,6 +130,7 @@ type route struct {
 func newRoute(r *Route, o *Options) (*route, error) {
 	rt := &route{
 		name: r.Name, paths: r.Paths, upstream: r.Upstream, scheme: r.Scheme, tokens: r.Tokens, auth: r.Authorization,
+		exchange: r.Exchange, prover: r.Prover, origin: r.Origin, remove: []string{"Authorization"},
 		timeout: r.Timeout, retry: r.RetryOn401, replayLimit: r.ReplayLimit, tunnel: r.Tunnel, guard: r.Guard,
 		now: o.Now, observer: o.Observer,
 	}
@@ -143,7 +160,17 @@ func newRoute(r *Route, o *Options) (*route, error) {
 	problem(r.Name == "", "a route needs a name")
 	problem(set != 1, "a route needs exactly one of host, prefix and listen")
 	problem(r.Prefix != "" && len(r.Paths) > 0, "paths go with host or listen, not with prefix")
-	problem(r.Upstream == nil || r.Tokens == nil || r.Guard == nil, "a route needs an upstream, tokens and a guard")
+	problem(r.Upstream == nil || r.Tokens == nil && r.Exchange == nil || r.Guard == nil, "a route needs an upstream, tokens and a guard")
+	problem(r.Tokens != nil && r.Exchange != nil, "a route has tokens of its own or exchanges its callers', not both")
+	problem(r.Fallback != nil && r.Exchange == nil, "fallback goes with an exchange")
+	if r.Exchange != nil {
+		rt.tokens = r.Fallback
+		problem(r.Authorization != "" && r.Authorization != Replace, "an exchange takes the subject token from Authorization, so that authorization must be replace")
+	}
+	if r.Prover != nil {
+		rt.remove = append(rt.remove, "DPoP") // its own proof goes with a token that is not sent either
+	}
+	problem(r.Prover != nil && r.Scheme == "" && r.Origin == "", "DPoP proofs need the upstream's origin")
 	problem(r.Scheme != "" && rt.kind != byHost, "prefix and listen need an upstream")
 	problem(r.Scheme != "" && r.Scheme != "http" && r.Scheme != "https", "scheme is neither http nor https")
 	problem(r.Tunnel && o.Tunnel == nil, "connect: tunnel needs something that carries the tunnel")
@@ -185,55 +212,66 @@ func (rt *route) admit(ctx context.Context, r *proxy.Request, d *destination) pr
 		case lines > 1:
 			return refuse(proxy.MalformedRequest, rt.name, "The request has more than one Authorization field.")
 		case lines == 1:
-			return proxy.Verdict{
-				Action:    proxy.Forward,
-				Upstream:  rt.upstream,
-				Scheme:    rt.scheme,
-				Authority: rt.authority(d),
-				Path:      rt.path(r.Target.Path),
-				Timeout:   rt.timeout,
-				Reason:    proxy.OK,
-				Note:      proxy.Note{Rule: rt.name},
-			}
+			return rt.onward(rt.authority(d), rt.path(r.Target.Path))
 		}
 	}
-	token, lookup, err := rt.tokens.Get(ctx)
+	tokens, shared := rt.tokens, true
+	if rt.exchange != nil {
+		subject, found, reason := subjectToken(r.Header)
+		switch {
+		case reason != proxy.OK:
+			return rt.unusable(reason)
+		case found:
+			tokens, shared = rt.exchange(strings.Clone(subject)), false
+		case rt.tokens == nil:
+			return refuse(proxy.NoSubjectToken, rt.name,
+				"Route "+rt.name+" exchanges the caller's token, and the request has none. Send it: Authorization: Bearer <token>.")
+		}
+	}
+	token, lookup, err := tokens.Get(ctx)
 	rt.observeLookup(lookup)
 	if err != nil {
 		return rt.withoutToken(err)
 	}
-	c := rt.credential(token)
 	replay := rt.retry == Always || rt.retry == Idempotent && idempotent(r.Method)
 	authority, path := rt.authority(d), rt.path(r.Target.Path)
-	f := &c.once
+	f := follow{route: rt, tokens: tokens, shared: shared, token: token, replay: replay, authority: authority, path: path}
+	if token.Scheme != bearer {
+		return rt.admitBound(r, f)
+	}
+	c := rt.credential(tokens, shared, token)
 	switch {
 	case !replay:
-		f = &c.never
+		return rt.forward(c, &c.never, authority, path)
 	case path != "" || authority != "" && authority != rt.usual:
-		f = &follow{route: rt, token: token, replay: true, authority: authority, path: path}
+		own := f
+		return rt.forward(c, &own, authority, path)
 	}
-	return rt.forward(c, f, authority, path)
+	return rt.forward(c, &c.once, authority, path)
 }
 
 // forward sends a request on with a token.
 func (rt *route) forward(c *credential, f *follow, authority, path string) proxy.Verdict {
-	v := proxy.Verdict{
+	v := rt.onward(authority, path)
+	v.Remove, v.Set, v.Follow = c.remove, c.set[:], f
+	if f.replay {
+		v.ReplayLimit = rt.replayLimit
+	}
+	return v
+}
+
+// onward sends a request to where the route leads.
+func (rt *route) onward(authority, path string) proxy.Verdict {
+	return proxy.Verdict{
 		Action:    proxy.Forward,
 		Upstream:  rt.upstream,
 		Scheme:    rt.scheme,
 		Authority: authority,
 		Path:      path,
-		Remove:    c.remove[:],
-		Set:       c.set[:],
 		Timeout:   rt.timeout,
-		Follow:    f,
 		Reason:    proxy.OK,
 		Note:      proxy.Note{Rule: rt.name},
 	}
-	if f.replay {
-		v.ReplayLimit = rt.replayLimit
-	}
-	return v
 }
 
 // authority is where a route without an upstream of its own sends a request: the host and port that it names. Port 80

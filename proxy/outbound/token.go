@@ -10,30 +10,40 @@ import (
 	"github.com/sidepass/sidepass/tokencache"
 )
 
+// bearer is the scheme of tokens that need nothing beside them.
+const bearer = "Bearer"
+
 // credential is what a route's verdicts share while the token stays the same, made once so that a request costs no
 // allocation.
 type credential struct {
 	token  *tokencache.Token
-	remove [1]string
+	remove []string
 	set    [1]proxy.Field
 	// Of a request that is sent to one destination with its path as it came, there is nothing to remember but whether it may be
 	// sent again.
 	once, never follow
 }
 
-// credential returns what belongs to a token. Two requests with different tokens may make it twice; that is all.
-func (rt *route) credential(t *tokencache.Token) *credential {
-	if c := rt.last.Load(); c != nil && c.token == t {
-		return c
+// credential returns what belongs to a bearer token. Two requests with different tokens may make it twice; that is all. That of
+// an exchanged token is not kept for another request, since it holds the subject token.
+func (rt *route) credential(tokens Tokens, shared bool, t *tokencache.Token) *credential {
+	if shared {
+		if c := rt.last.Load(); c != nil && c.token == t {
+			return c
+		}
 	}
+	f := follow{route: rt, tokens: tokens, shared: shared, token: t}
 	c := &credential{
 		token:  t,
-		remove: [1]string{"Authorization"},
+		remove: rt.remove,
 		set:    [1]proxy.Field{{Name: "Authorization", Value: t.Authorization()}},
-		once:   follow{route: rt, token: t, replay: true, authority: rt.usual},
-		never:  follow{route: rt, token: t},
+		once:   f,
+		never:  f,
 	}
-	rt.last.Store(c)
+	c.once.replay, c.once.authority = true, rt.usual
+	if shared {
+		rt.last.Store(c)
+	}
 	return c
 }
 
@@ -53,7 +63,13 @@ func (rt *route) withoutToken(err error) proxy.Verdict {
 	if f.Code != "" && !strings.Contains(detail, f.Code) {
 		detail = strings.TrimSpace(f.Code + ": " + detail)
 	}
-	detail = "No access token for route " + rt.name + ": " + strings.TrimSuffix(detail, ".") + "."
+	detail = strings.TrimSuffix(detail, ".") + "."
+	if f.Subject {
+		v := refuse(proxy.SubjectRefused, rt.name, "The caller's token was refused for route "+rt.name+": "+detail)
+		v.Claims = f.Claims
+		return v
+	}
+	detail = "No access token for route " + rt.name + ": " + detail
 	if f.Kind == tokencache.Refused {
 		return refuse(proxy.TokenRefused, rt.name, detail)
 	}

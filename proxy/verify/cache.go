@@ -29,8 +29,8 @@ const (
 )
 
 // Cache keeps tokens that were verified, so that a token is parsed and its signature verified once. It never keeps a
-// decision: what is expected of the token, its time and its key are held against it at each use, rules and scopes by the
-// caller. For a few seconds it also remembers tokens whose signature is bad, so that repeating one costs little.
+// decision: what is expected of the token, its time, its key and the revocations are held against it at each use, rules and
+// scopes by the caller. For a few seconds it also remembers tokens whose signature is bad, so that repeating one costs little.
 //
 // It is bounded, safe for concurrent use, has no goroutine, and may outlive any number of Verifiers that share it.
 // A token's text is not kept, only its SHA-256.
@@ -91,7 +91,7 @@ func (e *verified) size() int {
 	return int(unsafe.Sizeof(*e)) + e.token.size() + len(e.kid) + len(e.tenant)
 }
 
-// keep remembers a token that passed all checks.
+// keep remembers a token that passed all checks but perhaps that for revocation, which is made at each use.
 func (c *Cache) keep(id digest, j *judgement) {
 	e := &verified{token: j.token, policy: j.trust.policy, thumbprint: j.key.Thumbprint, kid: j.key.ID, alg: j.alg}
 	if e.kid != j.kid { // the token names none, or the key has none
@@ -115,11 +115,14 @@ func (v *Verifier) cached(id digest, now time.Time) (*Token, *Error) {
 		if t := v.trusts[e.token.Issuer]; t != nil && t.policy == e.policy && e.published(t) {
 			v.lookup(CacheHit)
 			err := v.inTime(t, e.token, now)
+			if err != nil && err.Reason != proxy.NotYetValid { // it never becomes good again
+				v.cache.good.Invalidate(id)
+			}
+			if err == nil {
+				err = v.revoked(e.token)
+			}
 			if err == nil {
 				return e.token, nil
-			}
-			if err.Reason != proxy.NotYetValid { // it never becomes good again
-				v.cache.good.Invalidate(id)
 			}
 			err.Issuer = t.Name
 			return nil, err

@@ -155,7 +155,7 @@ func (j *judgement) requiredClaims(context.Context) *Error {
 	return nil
 }
 
-// client holds the token's client against the trust's list. It is the last check, and completes the token.
+// client holds the token's client against the trust's list. It is the last check of the token itself, and completes it.
 func (j *judgement) client(context.Context) *Error {
 	t := j.token
 	if len(j.trust.Clients) > 0 && !slices.Contains(j.trust.Clients, t.Client) {

@@ -31,6 +31,9 @@ func holds(t *testing.T, w *world, token string) {
 		}
 		return
 	}
+	if !IsJWT(token) {
+		t.Fatal("it would count as opaque")
+	}
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		t.Fatalf("%d parts", len(parts))

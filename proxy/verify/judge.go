@@ -14,7 +14,7 @@ import (
 // judgement is one token on its way through the checks.
 type judgement struct {
 	v            *Verifier
-	compact      string
+	compact      string // of an introspected token: the issuer's answer
 	now          time.Time
 	introspected bool
 
@@ -52,9 +52,10 @@ var checks = [...]check{
 	{"binding", (*judgement).binding},
 	{"required claims", (*judgement).requiredClaims},
 	{"client", (*judgement).client},
+	{"revocation", (*judgement).revocation},
 }
 
-func (j *judgement) run(ctx context.Context) *Error {
+func (j *judgement) run(ctx context.Context, checks []check) *Error {
 	for i := range checks {
 		if err := j.check(ctx, checks[i]); err != nil {
 			return err
@@ -69,25 +70,6 @@ func (j *judgement) check(ctx context.Context, c check) *Error {
 		err.Issuer = j.trust.Name
 	}
 	return err
-}
-
-// introspection makes the checks that concern claims alone.
-func (j *judgement) introspection(answer string) *Error {
-	var err error
-	if j.claims, err = parseObject(answer); err != nil {
-		return refuse(proxy.MalformedToken, "The issuer's answer about the token "+err.Error()+".")
-	}
-	if e := j.read(); e != nil {
-		return e
-	}
-	for _, run := range [...]func(*judgement, context.Context) *Error{
-		(*judgement).issuer, (*judgement).times, (*judgement).audience, (*judgement).binding, (*judgement).requiredClaims, (*judgement).client,
-	} {
-		if e := j.check(context.Background(), check{run: run}); e != nil {
-			return e
-		}
-	}
-	return nil
 }
 
 // strict refuses non-zero trailing bits; together with the line breaks, which it skips and format refuses, that leaves

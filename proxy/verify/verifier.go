@@ -23,6 +23,8 @@ type Options struct {
 	Trusts []Trust
 	// Cache keeps tokens that were verified. It may be shared with other Verifiers, before and after this one; nil keeps none.
 	Cache *Cache
+	// Revocations are looked up at each use of a token; nil are none.
+	Revocations Revocations
 	// Leeway is how far clocks may be apart (RFC 7519, section 4.1.4).
 	Leeway time.Duration
 	// Now is the clock; nil is time.Now.
@@ -39,11 +41,12 @@ type Observer struct {
 
 // Verifier judges tokens. It is immutable and safe for concurrent use.
 type Verifier struct {
-	trusts map[string]*trust // :: issuer identifier → trust
-	cache  *Cache
-	leeway time.Duration
-	now    func() time.Time
-	lookup func(result string)
+	trusts      map[string]*trust // :: issuer identifier → trust
+	cache       *Cache
+	revocations Revocations
+	leeway      time.Duration
+	now         func() time.Time
+	lookup      func(result string)
 }
 
 // New returns a Verifier, or an error that says which trust cannot work.
@@ -55,7 +58,7 @@ func New(o Options) (*Verifier, error) {
 	if o.Leeway < 0 {
 		return nil, errors.New("the leeway is negative")
 	}
-	v := &Verifier{trusts: trusts, cache: o.Cache, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup}
+	v := &Verifier{trusts: trusts, cache: o.Cache, revocations: o.Revocations, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -68,8 +71,8 @@ func New(o Options) (*Verifier, error) {
 // Verify judges a token in the compact serialization (RFC 7515, section 7.1). The error is always an [*Error]. It may
 // block, until ctx ends, for the keys of the token's issuer. It keeps no reference to compact.
 //
-// For a token that was verified before, the time is checked again, and that its key is still published where the
-// issuer's key set was replaced; that takes no parsing and no allocation.
+// For a token that was verified before, the time and the revocations are checked again, and that its key is still published
+// where the issuer's key set was replaced; that takes no parsing and no allocation.
 func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
 	now := v.now()
 	cache := v.cache
@@ -86,35 +89,36 @@ func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
 		}
 	}
 	j := judgement{v: v, compact: compact, now: now}
-	if err := j.run(ctx); err != nil {
-		if cache != nil && err.Reason == proxy.BadSignature {
-			cache.refuse(id, &j)
-		}
-		return nil, err
+	err := j.run(ctx, checks[:])
+	switch {
+	case cache == nil:
+	case err == nil, err.Reason == proxy.Revoked, err.Reason == proxy.RevocationsUnavailable:
+		cache.keep(id, &j) // a revoked token sent again and again must not cost a signature each time
+	case err.Reason == proxy.BadSignature:
+		cache.refuse(id, &j)
 	}
-	if cache != nil {
-		cache.keep(id, &j)
+	if err != nil {
+		return nil, err
 	}
 	return j.token, nil
 }
 
-// Introspected judges what the issuer of that configured name said about an opaque token (RFC 7662, section 2.2): the
-// text of its answer, after `active` was found to be true. Claims are checked as those of a JWT are, except that `iss` and
-// `exp` may be absent and that nothing is signed. The error is always an [*Error].
-func (v *Verifier) Introspected(issuer string, answer string) (*Token, error) {
-	j := judgement{v: v, now: v.now(), introspected: true}
-	for _, t := range v.trusts {
-		if t.Name == issuer {
-			j.trust = t
-		}
+// Recheck judges again a token that this Verifier accepted before: its time, and whether it was revoked since. It does not
+// block or allocate, and it does not ask whether the token's key is still published. The error is always an [*Error].
+func (v *Verifier) Recheck(t *Token) error {
+	trust := v.trusts[t.Issuer]
+	if trust == nil {
+		return refuse(proxy.UntrustedIssuer, "")
 	}
-	if j.trust == nil {
-		return nil, refuse(proxy.UntrustedIssuer, "")
+	err := v.inTime(trust, t, v.now())
+	if err == nil {
+		err = v.revoked(t)
 	}
-	if err := j.introspection(answer); err != nil {
-		return nil, err
+	if err == nil {
+		return nil
 	}
-	return j.token, nil
+	err.Issuer = trust.Name
+	return err
 }
 
 // Step is one check and how it ended.
@@ -129,6 +133,10 @@ type Step struct {
 // were made. Only the last can have failed; the token is nil if it did.
 func (v *Verifier) Explain(ctx context.Context, compact string) ([]Step, *Token) {
 	j := judgement{v: v, compact: compact, now: v.now()}
+	return j.explain(ctx, checks[:])
+}
+
+func (j *judgement) explain(ctx context.Context, checks []check) ([]Step, *Token) {
 	var steps []Step
 	for _, c := range checks {
 		err := j.check(ctx, c)

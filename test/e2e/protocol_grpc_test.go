@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,10 +108,11 @@ func TestProtocolGRPCDeadlines(t *testing.T) {
 	for name, c := range map[string]struct {
 		allowed time.Duration
 		end     func(cancel context.CancelFunc)
-		code    codes.Code
+		codes   []codes.Code
 	}{
-		"deadline": {time.Second, func(context.CancelFunc) {}, codes.DeadlineExceeded},
-		"cancel":   {10 * time.Minute, func(cancel context.CancelFunc) { cancel() }, codes.Canceled},
+		// The server's clock may be the faster one: it then resets the stream, which is INTERNAL to a client.
+		"deadline": {time.Second, func(context.CancelFunc) {}, []codes.Code{codes.DeadlineExceeded, codes.Internal}},
+		"cancel":   {10 * time.Minute, func(cancel context.CancelFunc) { cancel() }, []codes.Code{codes.Canceled}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			begin := time.Now()
@@ -128,8 +130,8 @@ func TestProtocolGRPCDeadlines(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.end(cancel)
-			if got := status.Code(s.RecvMsg(new([]byte))); got != c.code {
-				t.Errorf("the client got %s, want %s", got, c.code)
+			if got := status.Code(s.RecvMsg(new([]byte))); !slices.Contains(c.codes, got) {
+				t.Errorf("the client got %s, want one of %s", got, c.codes)
 			}
 			recv(t, there.Done(), "the end of the call at the server")
 		})

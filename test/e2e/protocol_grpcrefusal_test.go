@@ -33,6 +33,8 @@ func TestProtocolGRPCRefusals(t *testing.T) {
 	p := startPair(t, app.url, pairKeys{inbound: rules, routes: []string{reaching("down", down, "")}})
 	in := grpcClient(t, p.in.address["in"], p.in.address["in"])
 	through := grpcClient(t, p.out.address["out"], "orders.internal")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
 	ours := func(t *testing.T, trailer metadata.MD, code string) {
 		t.Helper()
 		if s := strings.Join(trailer["proxy-status"], ","); !strings.HasPrefix(s, "sidepass; error=") || !strings.HasSuffix(s, `details="`+code+`"`) {
@@ -59,14 +61,14 @@ func TestProtocolGRPCRefusals(t *testing.T) {
 		wantStatus(t, err, codes.OK, "")
 	})
 	t.Run("insufficient scope, through the pair", func(t *testing.T) {
-		s := openStream(t, t.Context(), through, "Echo") // a stream whose request has not ended
+		s := openStream(t, ctx, through, "Echo") // a stream whose request has not ended
 		wantStatus(t, s.RecvMsg(new([]byte)), codes.PermissionDenied, "insufficient_scope")
 		if _, ours := s.Trailer()["proxy-status"]; ours {
 			t.Error("the outbound sidecar passes another's refusal off as its own")
 		}
 	})
 	t.Run("no rule, through the pair", func(t *testing.T) {
-		s := openStream(t, t.Context(), through, "Join")
+		s := openStream(t, ctx, through, "Join")
 		wantStatus(t, s.RecvMsg(new([]byte)), codes.PermissionDenied, "no_rule")
 	})
 	t.Run("no route", func(t *testing.T) {

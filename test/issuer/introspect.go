@@ -10,6 +10,10 @@ func (s *Server) serveIntrospection(w http.ResponseWriter, r *http.Request, f fo
 	if _, ok := s.authenticated(w, r, f); !ok {
 		return
 	}
+	s.introspect(w, f)
+}
+
+func (s *Server) introspect(w http.ResponseWriter, f form) {
 	token := f.get("token")
 	if token == "" {
 		refuse(w, invalidRequest("token is missing"))

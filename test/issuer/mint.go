@@ -48,14 +48,20 @@ func (s *Server) MintWith(claims map[string]any, o MintOptions) string {
 		sign = key.Sign
 	}
 	header := map[string]any{"alg": key.Algorithm(), "typ": "at+jwt", "kid": key.ID()} // RFC 9068 section 2.1
+	text := mustJSON
+	if s.profile != nil {
+		header, text = s.profile.header(key), s.profile.headerText
+	}
 	merge(header, o.Header)
-	input := b64(mustJSON(header)) + "." + b64(mustJSON(s.claims(claims)))
+	input := b64(text(header)) + "." + b64(mustJSON(s.claims(claims)))
 	return input + "." + b64(sign([]byte(input)))
 }
 
 // MintOpaque makes a token that says nothing by itself: only /introspect knows its claims, which are as in Mint.
-func (s *Server) MintOpaque(claims map[string]any) string {
-	token := rand.Text()
+func (s *Server) MintOpaque(claims map[string]any) string { return s.mintOpaque("", claims) }
+
+func (s *Server) mintOpaque(prefix string, claims map[string]any) string {
+	token := prefix + rand.Text()
 	ref := reference{claims: s.claims(claims)}
 	ref.expires = expiry(ref.claims)
 	now := time.Now()

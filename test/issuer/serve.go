@@ -18,9 +18,13 @@ const grace = 5 * time.Second
 // once) and returns nil. It closes l. Call it once. The error is the listener's, or says that requests had to be cut.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.listening(l.Addr())
+	return serve(ctx, l, s)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	var unused unusedConns
 	srv := &http.Server{
-		Handler:           s,
+		Handler:           h,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnState:         unused.track,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -58,14 +62,31 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.listening(l.Addr())
+	s.open(door{l, s})
+	return s, nil
+}
+
+// door is a listener and what is behind it.
+type door struct {
+	l net.Listener
+	h http.Handler
+}
+
+// open serves behind all doors until Close.
+func (s *Server) open(doors ...door) {
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
+	served := make(chan error, len(doors))
+	for _, d := range doors {
+		go func() { served <- serve(ctx, d.l, d.h) }()
+	}
 	s.stop = sync.OnceValue(func() error {
 		cancel()
-		return <-served
+		var err error
+		for range doors {
+			err = errors.Join(err, <-served)
+		}
+		return err
 	})
-	return s, nil
 }
 
 // Close ends what Start started and waits for it. It may be called again. Without Start it does nothing.

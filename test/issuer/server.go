@@ -1,8 +1,9 @@
 // Package issuer is a small OAuth 2.0 authorization server for development and tests. It is real: it authenticates
 // clients, signs tokens with keys that it publishes and rotates, introspects and revokes. It also misbehaves on request:
-// see [Server.Down], [Server.SetLatency] and [Server.SetResponse].
+// see [Server.Down], [Server.SetLatency] and [Server.SetResponse]. [StartProfile] makes it behave like one of the well-known
+// identity providers, with its paths and its peculiarities.
 //
-// It serves, below the path of its issuer identifier:
+// Otherwise it serves, below the path of its issuer identifier:
 //
 //	/.well-known/openid-configuration         OpenID Connect Discovery 1.0
 //	/.well-known/oauth-authorization-server   RFC 8414 (there the issuer's path comes after)
@@ -66,6 +67,7 @@ type Server struct {
 	subject string // whom Mint's tokens are for unless told
 	paths   map[string]Endpoint
 	stop    func() error // Start's; ends Serve and waits for it
+	profile *provider    // nil without StartProfile
 
 	mu       sync.Mutex
 	url      string // where it listens
@@ -143,6 +145,9 @@ func (s *Server) Issuer() string {
 	if s.issuer != "" {
 		return s.issuer
 	}
+	if s.profile != nil {
+		return s.URL() + s.profile.issuer
+	}
 	return s.URL()
 }
 
@@ -174,14 +179,20 @@ func (s *Server) listening(a net.Addr) {
 }
 
 // ServeHTTP answers one request: count it, misbehave if told to, else do what the endpoint is for.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, s.paths) }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, paths map[string]Endpoint) {
 	if s.Issuer() == "" {
 		http.Error(w, "no issuer identifier: set Options.Issuer or use Serve", http.StatusInternalServerError)
 		return
 	}
-	endpoint := s.paths[r.URL.Path] // unknown paths too are down when the server is
+	endpoint := paths[r.URL.Path] // unknown paths too are down when the server is
 	form := readForm(w, r)
 	if s.misbehave(endpoint, form, w, r) {
+		return
+	}
+	if s.profile != nil {
+		s.profile.serve(endpoint, w, r, form)
 		return
 	}
 	switch endpoint {
