@@ -23,7 +23,7 @@ type Target struct {
 	Scheme string
 	// Authority is host[:port] in absolute-form and authority-form, as it came.
 	Authority string
-	// Path is the path as it came, percent-encoding included; "/" where absolute-form has none, "*" in asterisk-form.
+	// Path is the path as it came, percent-encoding included; "/" where absolute-form has none ("*" for OPTIONS), "*" in asterisk-form.
 	Path string
 	// Query is the query as it came, with its question mark; "" when there is none ("?" when it is empty).
 	Query string
@@ -78,7 +78,10 @@ func ParseTarget(method, target string) (Target, error) {
 		return Target{}, ErrTarget
 	}
 	path, query := cutQuery(rest[end:])
-	if path == "" {
+	switch {
+	case path == "" && method == "OPTIONS" && query == "":
+		path = "*" // RFC 9112, section 3.2.4
+	case path == "":
 		path = "/"
 	}
 	return Target{Form: AbsoluteForm, Scheme: scheme, Authority: authority, Path: path, Query: query}, nil

@@ -21,6 +21,8 @@ func TestParseTarget(t *testing.T) {
 		{"GET", "http://h//a", Target{AbsoluteForm, "http", "h", "//a", ""}},
 		{"CONNECT", "h:443", Target{AuthorityForm, "", "h:443", "", ""}},
 		{"OPTIONS", "*", Target{AsteriskForm, "", "", "*", ""}},
+		{"OPTIONS", "http://h:81", Target{AbsoluteForm, "http", "h:81", "*", ""}}, // RFC 9112, section 3.2.4
+		{"OPTIONS", "http://h?q", Target{AbsoluteForm, "http", "h", "/", "?q"}},
 	} {
 		got, err := ParseTarget(c.method, c.target)
 		if err != nil || got != c.want {

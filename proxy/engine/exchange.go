@@ -66,6 +66,10 @@ func newExchange(s *Server) *exchange {
 
 func (x *exchange) begin(rw http.ResponseWriter, r *http.Request) {
 	x.rw, x.in = rw, r
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 && len(r.Header["Content-Length"]) == 0 {
+		// net/http ignores Transfer-Encoding in HTTP/1.0, so that what follows may be content and no request (RFC 9112, section 6.1).
+		rw.Header().Set("Connection", "close")
+	}
 	if x.s.options.Observer.Done != nil {
 		x.start = time.Now()
 	}

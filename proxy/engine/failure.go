@@ -80,6 +80,12 @@ func closed(err error, text string) bool {
 		strings.HasPrefix(text, "http2: server sent GOAWAY") || strings.HasPrefix(text, "http2: client conn")
 }
 
+// refusesALPN finds the alert no_application_protocol (RFC 7301, section 3.2), whose type crypto/tls keeps to itself.
+func refusesALPN(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" && op.Err.Error() == tls.AlertError(120).Error()
+}
+
 func explainConnect(e *connectError) *failure {
 	var dns *net.DNSError
 	var netErr net.Error
@@ -88,7 +94,7 @@ func explainConnect(e *connectError) *failure {
 		return fail(proxy.UpstreamTimeout, "No connection to the upstream could be made within 10 seconds.", e)
 	case e.stage == stageProxy:
 		return fail(proxy.UpstreamUnreachable, "The proxy on the way to the upstream (`proxy_url`) could not be used: it is not there, or it refused.", e)
-	case e.stage == stageALPN:
+	case e.stage == stageALPN, refusesALPN(e):
 		return fail(proxy.UpstreamProtocol, "The upstream does not speak HTTP/2; set `protocol: http1` or `same`.", e)
 	case e.stage == stageTLS:
 		return explainTLS(e)

@@ -263,7 +263,7 @@ func (x *exchange) modify(res *http.Response) error {
 	default:
 		x.rp.FlushInterval = -1
 	}
-	x.answer = answer{ReadCloser: res.Body, res: res}
+	x.answer = answer{ReadCloser: res.Body, res: res, request: x.body}
 	res.Body = &x.answer
 	return nil
 }
@@ -299,6 +299,8 @@ type answer struct {
 	io.ReadCloser
 	res *http.Response
 	err error // why it broke off
+
+	request *body // the request's content; nil when it has none
 }
 
 func (a *answer) Read(p []byte) (int, error) {
@@ -317,6 +319,17 @@ func (a *answer) Read(p []byte) (int, error) {
 		a.err = err
 	}
 	return n, err
+}
+
+// Close does not wait for a request's content that is still coming, as net/http's HTTP/2 transport would (RoundTrip's
+// goroutine that reads it has to end first): the client may be waiting for the end of the answer before it ends its
+// request. What is left to close ends with the request, when reads of its content fail.
+func (a *answer) Close() error {
+	if a.request == nil || a.request.ended.Load() {
+		return a.ReadCloser.Close()
+	}
+	go func(c io.Closer) { _ = c.Close() }(a.ReadCloser)
+	return nil
 }
 
 // bufferPool holds the buffers that answers are copied through.
