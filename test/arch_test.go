@@ -28,17 +28,17 @@ var mayImport = map[string][]string{
 	"proxy/introspect":            {"proxy", "proxy/verify", "proxy/issuerhttp"},
 	"proxy":                       {},
 	"proxy/pattern":               {},
+	"proxy/dpop":                  {},
 	"proxy/issuerhttp":            {},
 	"proxy/discovery":             {"proxy/issuerhttp"},
 	"proxy/jwks":                  {"proxy/issuerhttp"},
-	"proxy/verify":                {"proxy", "proxy/jwks"},
+	"proxy/verify":                {"proxy", "proxy/jwks", "proxy/revocation"},
 	"proxy/engine":                {"proxy"},
 	"proxy/outbound":              {"proxy", "proxy/pattern", "tokencache"},
 	"proxy/inbound":               {"proxy", "proxy/pattern", "proxy/verify"},
 	"proxy/admin":                 {"proxy"},
 	"test/issuer":                 {},
 	"test/upstream":               {},
-	"test/idp":                    {},
 }
 
 // mustNotImport names what a package keeps away from, for the reason given.
