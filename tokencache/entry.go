@@ -82,6 +82,7 @@ func (e *Entry) getFor(ctx context.Context, subjectToken string) (*Token, Lookup
 
 func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, error) {
 	lookup := Hit
+	var came *Token
 	var patience <-chan time.Time
 	// One round waits and the next one returns what came. The third is for a token that was dropped in between.
 	for round := 0; round < 3; round++ {
@@ -105,7 +106,7 @@ func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, e
 					round--
 					continue
 				}
-				l.failure = l.flight.failure
+				came, l.failure = l.flight.token, l.flight.failure
 			case <-enough:
 			case <-patience:
 				l.failure = &Failure{Kind: Unavailable, Result: ResultTimeout, RetryAfter: time.Second,
@@ -122,6 +123,9 @@ func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, e
 			return nil, Miss, l.failure
 		}
 		lookup = Miss
+	}
+	if came != nil && time.Now().Before(came.Expiry) { // dropped again, by a route that has the token too: better than none
+		return came, Miss, nil
 	}
 	return nil, Miss, &Failure{Kind: Unavailable, Result: ResultOther, RetryAfter: time.Second,
 		Detail: "new tokens were refused or had expired before they could be sent; look at the upstream and at the tokens' lifetime"}

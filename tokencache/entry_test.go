@@ -375,6 +375,17 @@ func TestDrop(t *testing.T) {
 	})
 }
 
+// Routes that share a token may each drop it before a waiting request has seen it.
+func TestWaiterWhoseTokenIsDroppedAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := always(answer{takes: time.Second, lifetime: time.Hour})
+		var e *Entry
+		e = open(t, src, func(o *Options, _ *Settings) { o.Observer.Stored = func(_ Labels, tok *Token) { e.Drop(tok) } })
+		want(t, e, "token-3", Miss)
+		wantCalls(t, src, 3, "dropped each time")
+	})
+}
+
 func TestDropWhileItIsTheFallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := script(answer{lifetime: 100 * time.Second}, answer{takes: time.Second, err: &Failure{Kind: Unavailable, Result: ResultOther, Detail: "down"}})

@@ -14,7 +14,8 @@ const retryPause = 100 * time.Millisecond
 type flight struct {
 	began   time.Time
 	done    chan struct{} // closed at the end
-	failure *Failure      // set before done is closed; nil when there is a token
+	token   *Token        // set before done is closed, either this
+	failure *Failure      // or that
 }
 
 // start begins a flight. Where it may not, because it is another subject's turn to ask, that one's flight is returned and
@@ -163,7 +164,7 @@ func (e *Entry) land(f *flight, s *Settings, token *Token, failure *Failure) boo
 		observer.Failed(s.Labels, failure)
 	}
 
-	f.failure = failure
+	f.token, f.failure = token, failure
 	e.mu.Lock()
 	e.flight = nil
 	e.mu.Unlock()

@@ -181,7 +181,7 @@ func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, grant st
 		Secret: i.credentials.secret, Key: i.credentials.key, Assertion: i.credentials.assertion, Reread: i.credentials.reread,
 		Grant: grant, Audience: rc.Audience, Resource: rc.Resource, Scopes: rc.Scopes, Params: params(rc),
 		HTTPClient: i.http.HTTPClient(), DefaultLifetime: tokens.DefaultLifetime,
-		Observer: p.observe.source(tokencache.Labels{Issuer: i.config.Name, Grant: grant, Routes: users}),
+		Observer: p.observe.source(tokencache.Labels{Issuer: i.config.Name, Grant: grant, Routes: users}, i.budget),
 	}
 	switch client.AssertionAudience {
 	case "issuer":

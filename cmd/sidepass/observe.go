@@ -21,7 +21,7 @@ import (
 // observers hang the log and the metrics on what the packages report. Nothing that they are told holds a secret.
 type observers struct {
 	tokens   tokencache.Observer
-	source   func(tokencache.Labels) source.Observer
+	source   func(tokencache.Labels, *tokencache.Budget) source.Observer
 	outbound outbound.Observer
 	inbound  inbound.Observer
 	verify   verify.Observer
@@ -44,7 +44,11 @@ func (s *sidecar) observers() observers {
 						m.TokenExpiry(r, t.Expiry) // an exchanged token is one of many
 					}
 				}
-				log.Info("token obtained", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
+				level := zap.InfoLevel
+				if l.Grant != source.ClientCredentials {
+					level = zap.DebugLevel // one for each subject
+				}
+				log.Log(level, "token obtained", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
 			},
 			Failed: func(l tokencache.Labels, f *tokencache.Failure) {
 				log.Warn("no token", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.String("result", f.Result),
@@ -54,7 +58,7 @@ func (s *sidecar) observers() observers {
 				log.Error("a token request panicked; please report this", zap.Strings("routes", l.Routes), zap.ByteString("stack", stack))
 			},
 		},
-		source: func(l tokencache.Labels) source.Observer {
+		source: func(l tokencache.Labels, budget *tokencache.Budget) source.Observer {
 			return source.Observer{
 				Again: func(result string, took time.Duration) {
 					m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took)

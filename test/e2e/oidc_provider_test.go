@@ -2,7 +2,17 @@ package e2e
 
 import (
 	"bufio"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,12 +21,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
 // startOIDCProvider runs npm's oidc-provider, an authorization server that nobody here wrote, and returns its issuer
-// identifier. The test is skipped where Node or the package is missing.
-func startOIDCProvider(t *testing.T) string {
+// identifier. clientKeys is the key set of its client `key`. The test is skipped where Node or the package is missing.
+func startOIDCProvider(t *testing.T, clientKeys string) string {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -26,7 +38,7 @@ func startOIDCProvider(t *testing.T) string {
 		t.Skip("oidc-provider is not installed; run `npm ci` in test/e2e/idp")
 	}
 	cmd := exec.Command(node, "server.mjs")
-	cmd.Dir, cmd.Env = "idp", []string{"CLIENT_SECRET=" + secret, "NODE_NO_WARNINGS=1", "HOME=" + t.TempDir()}
+	cmd.Dir, cmd.Env = "idp", []string{"CLIENT_SECRET=" + secret, "CLIENT_JWKS=" + clientKeys, "NODE_NO_WARNINGS=1", "HOME=" + t.TempDir()}
 	stderr := &output{}
 	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
@@ -55,7 +67,7 @@ func startOIDCProvider(t *testing.T) string {
 
 // Outbound obtains tokens by `resource`, inbound verifies them by discovery and key set, and the pair works together.
 func TestOIDCProvider(t *testing.T) {
-	issuer := startOIDCProvider(t)
+	issuer := startOIDCProvider(t, `{"keys":[]}`)
 	app, err := upstream.Start(upstream.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -113,4 +125,97 @@ outbound:
 			}
 		})
 	}
+}
+
+// The ways to prove who the client is that go without sending a secret, and tokens bound to a key.
+func TestOIDCProviderClientAuthentication(t *testing.T) {
+	type keyPair struct {
+		name, algorithm string
+		private         crypto.Signer
+	}
+	var pairs []keyPair
+	var set jose.JSONWebKeySet
+	add := func(algorithm string, private crypto.Signer, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, keyPair{strings.ToLower(algorithm), algorithm, private})
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: private.Public(), KeyID: strings.ToLower(algorithm), Algorithm: algorithm, Use: "sig"})
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	add("RS256", rsaKey, err)
+	add("PS256", rsaKey, err)
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	add("ES256", ecKey, err)
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	add("EdDSA", edKey, err)
+	published, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iss, up := startOIDCProvider(t, string(published)), startUpstream(t)
+	outbound := func(client string) *sidecar {
+		t.Helper()
+		s := launch(t, fmt.Sprintf("issuers: [{name: idp, url: %q, client: {%s}}]\noutbound:\n  listen: \"{out}\"\n  routes: [{name: orders, host: orders.internal, upstream: %q, resource: [\"https://es256.example\"], scopes: [\"read:orders\"]}]\n", iss, client, up.URL()))
+		return s
+	}
+	called := func(t *testing.T, s *sidecar) upstream.Seen {
+		t.Helper()
+		want(t, get(t, s.proxied(), "http://orders.internal/x?q"), 200, "")
+		seen, _ := up.Last()
+		return seen
+	}
+	t.Run("client_secret_jwt", func(t *testing.T) {
+		s := outbound(`id: jwt, auth_method: client_secret_jwt, secret_file: "{dir}/secret"`)
+		s.awaitReady()
+		called(t, s)
+	})
+	for _, p := range pairs {
+		for _, audience := range []string{"issuer", "token_endpoint"} {
+			t.Run("private_key_jwt "+p.algorithm+" for the "+audience, func(t *testing.T) {
+				der, err := x509.MarshalPKCS8PrivateKey(p.private)
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := filepath.Join(t.TempDir(), "key.pem")
+				if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s := outbound(fmt.Sprintf("id: key, auth_method: private_key_jwt, key_id: %s, assertion_algorithm: %s, assertion_audience: %s, private_key_file: %q", p.name, p.algorithm, audience, file))
+				s.awaitReady()
+				called(t, s)
+			})
+		}
+	}
+	t.Run("DPoP with a nonce", func(t *testing.T) {
+		s := outbound(`id: bound, secret_file: "{dir}/secret", dpop: true`)
+		s.awaitReady()
+		seen := called(t, s)
+		token, ok := strings.CutPrefix(seen.Header.Get("Authorization"), "DPoP ")
+		if !ok || len(seen.Header.Values("Dpop")) != 1 {
+			t.Fatalf("the upstream saw %q and %d proofs", strings.SplitN(seen.Header.Get("Authorization"), " ", 2)[0], len(seen.Header.Values("Dpop")))
+		}
+		proof, err := jose.ParseSignedCompact(seen.Header.Get("Dpop"), []jose.SignatureAlgorithm{jose.ES256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := proof.Signatures[0].Protected.JSONWebKey
+		payload, err := proof.Verify(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash := sha256.Sum256([]byte(token))
+		var claims struct{ Htm, Htu, Ath string }
+		if err := json.Unmarshal(payload, &claims); err != nil || claims.Htm != "GET" || claims.Htu != up.URL()+"/x" || claims.Ath != base64.RawURLEncoding.EncodeToString(hash[:]) {
+			t.Errorf("the proof is for %+v", claims)
+		}
+		thumbprint, err := key.Thumbprint(crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+		if !strings.Contains(string(text), base64.RawURLEncoding.EncodeToString(thumbprint)) {
+			t.Error("the token is not bound to the key of the proof")
+		}
+	})
 }

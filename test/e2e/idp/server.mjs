@@ -1,7 +1,9 @@
 // Runs oidc-provider on a free loopback port and prints one line of JSON: {"issuer": "http://127.0.0.1:…"}.
 // It issues JWT access tokens by `resource`, each resource with its own algorithm, and refuses any other resource.
+// A client for each way to prove who it is: basic, post, jwt (client_secret_jwt), key (private_key_jwt, with the public keys of
+// $CLIENT_JWKS), and bound, whose tokens are bound to its key (DPoP, always with a nonce).
 // It ends when its standard input closes.
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { Provider, errors } from 'oidc-provider';
 
@@ -16,12 +18,17 @@ const jwk = (kid, alg, [type, options]) =>
 const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
-  const client = (client_id, token_endpoint_auth_method) => ({
+  const client = (client_id, token_endpoint_auth_method, more) => ({
     client_id, client_secret: secret, token_endpoint_auth_method,
-    grant_types: ['client_credentials'], response_types: [], redirect_uris: [],
+    grant_types: ['client_credentials'], response_types: [], redirect_uris: [], ...more,
   });
   const provider = new Provider(issuer, {
-    clients: [client('basic', 'client_secret_basic'), client('post', 'client_secret_post')],
+    clients: [
+      client('basic', 'client_secret_basic'), client('post', 'client_secret_post'), client('jwt', 'client_secret_jwt'),
+      client('key', 'private_key_jwt', { client_secret: undefined, jwks: JSON.parse(process.env.CLIENT_JWKS ?? '{"keys":[]}') }),
+      client('bound', 'client_secret_basic', { dpop_bound_access_tokens: true }),
+    ],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt'],
     jwks: {
       keys: [
         jwk('rsa-1', 'RS256', ['rsa', { modulusLength: 2048 }]),
@@ -34,6 +41,7 @@ server.listen(0, '127.0.0.1', () => {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       introspection: { enabled: true },
+      dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
       revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
