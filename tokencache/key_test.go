@@ -66,7 +66,7 @@ func TestKeyOfASubject(t *testing.T) {
 			seen[k.of(subject)] = true
 		}
 	}
-	if base.of("s") != base.of("s") || base != before {
+	if again := before.of("s"); base.of("s") != again || base != before {
 		t.Error("one subject has two keys")
 	}
 }

@@ -113,14 +113,12 @@ func withPort(u config.Upstream) string {
 	return net.JoinHostPort(host, port)
 }
 
-// notOurselves refuses an upstream that is the inbound listener itself: each request would come back for ever.
+// notOurselves refuses an upstream that is the inbound listener itself: each request would come back for ever. Sockets are
+// compared by config.
 func notOurselves(u config.Upstream, listen string) error {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || u.Socket != "" {
-		return nil // sockets are compared by config
-	}
-	upHost, upPort, err := net.SplitHostPort(withPort(u))
-	if err != nil || upPort != port {
+	host, port, _ := net.SplitHostPort(listen) // "" for a socket
+	upHost, upPort, _ := net.SplitHostPort(withPort(u))
+	if u.Socket != "" || port == "" || upPort != port {
 		return nil
 	}
 	up, errUp := netip.ParseAddr(upHost)

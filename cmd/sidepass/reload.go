@@ -78,7 +78,7 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	}
 	if len(waiting) > 0 {
 		if err := loaded.Recheck(); err != nil {
-			return fmt.Errorf("what needs a restart (%s) stays as it is until then, and does not go with the rest:\n%v", strings.Join(waiting, ", "), err)
+			return errors.New("what needs a restart (" + strings.Join(waiting, ", ") + ") stays as it is until then, and does not go with the rest:\n" + err.Error())
 		}
 	}
 	g, err := s.process.build(loaded, s.bound)

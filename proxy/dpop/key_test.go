@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,15 +50,18 @@ func verify(t testing.TB, proof string) (key jwk, header, payload map[string]any
 	if err := json.Unmarshal(raw[1], &payload); err != nil {
 		t.Fatal(err)
 	}
-	number := func(s string) *big.Int {
+	coordinate := func(s string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(s)
 		if err != nil || len(b) != 32 {
 			t.Fatalf("a coordinate of %d bytes (%v)", len(b), err)
 		}
-		return new(big.Int).SetBytes(b)
+		return b
 	}
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(head.JWK.X), Y: number(head.JWK.Y)}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, coordinate(head.JWK.X), coordinate(head.JWK.Y)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(raw[2]) != 64 || !ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(raw[2][:32]), new(big.Int).SetBytes(raw[2][32:])) {
 		t.Fatal("the signature does not verify")
 	}

@@ -6,8 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,14 +35,18 @@ func proven(t *testing.T, h http.Header) map[string]any {
 	}
 	header, _ := signed(t, h.Get("DPoP"), nil)
 	key := header["jwk"].(map[string]any)
-	number := func(name string) *big.Int {
+	coordinate := func(name string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(key[name].(string))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return new(big.Int).SetBytes(b)
+		return b
 	}
-	_, payload := signed(t, h.Get("DPoP"), &ecdsa.PublicKey{Curve: elliptic.P256(), X: number("x"), Y: number("y")})
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, coordinate("x"), coordinate("y")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, payload := signed(t, h.Get("DPoP"), public)
 	return payload
 }
 
