@@ -14,6 +14,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +30,7 @@ import (
 
 // startOIDCProvider runs npm's oidc-provider, an authorization server that nobody here wrote, and returns its issuer
 // identifier. clientKeys is the key set of its client `key`. The test is skipped where Node or the package is missing.
-func startOIDCProvider(t *testing.T, clientKeys string) string {
+func startOIDCProvider(t *testing.T, clientKeys string, environ ...string) string {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -39,6 +41,7 @@ func startOIDCProvider(t *testing.T, clientKeys string) string {
 	}
 	cmd := exec.Command(node, "server.mjs")
 	cmd.Dir, cmd.Env = "idp", []string{"CLIENT_SECRET=" + secret, "CLIENT_JWKS=" + clientKeys, "NODE_NO_WARNINGS=1", "HOME=" + t.TempDir()}
+	cmd.Env = append(cmd.Env, environ...)
 	stderr := &output{}
 	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
@@ -218,4 +221,60 @@ func TestOIDCProviderClientAuthentication(t *testing.T) {
 			t.Error("the token is not bound to the key of the proof")
 		}
 	})
+}
+
+// The client is known by its certificate (RFC 8705), and its tokens are bound to it.
+func TestOIDCProviderClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, blocks ...*pem.Block) string {
+		t.Helper()
+		var text []byte
+		for _, b := range blocks {
+			text = append(text, pem.EncodeToMemory(b)...)
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	selfSigned := func() (cert, key *pem.Block, parsed *x509.Certificate) {
+		t.Helper()
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err = x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}, parsed
+	}
+	serverCert, serverKey, _ := selfSigned()
+	clientCert, clientKey, certificate := selfSigned()
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: certificate.PublicKey, Certificates: []*x509.Certificate{certificate}, KeyID: "cert", Algorithm: "ES256", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	iss := startOIDCProvider(t, string(set), "TLS_FILE="+write("server.pem", serverCert, serverKey))
+	up := startUpstream(t)
+	s := start(t, fmt.Sprintf("issuers: [{name: idp, url: %q, ca_file: %q, client: {id: mtls, auth_method: tls_client_auth, cert_file: %q, key_file: %q}}]\noutbound:\n  listen: \"{out}\"\n  routes: [{name: orders, host: orders.internal, upstream: %q, resource: [\"https://es256.example\"]}]\n",
+		iss, write("ca.pem", serverCert), write("client.pem", clientCert), write("client-key.pem", clientKey), up.URL()))
+	want(t, get(t, s.proxied(), "http://orders.internal/"), 200, "")
+	seen, _ := up.Last()
+	digest := sha256.Sum256(certificate.Raw)
+	text, _ := base64.RawURLEncoding.DecodeString(strings.Split(seen.Header.Get("Authorization"), ".")[1])
+	if !strings.Contains(string(text), base64.RawURLEncoding.EncodeToString(digest[:])) {
+		t.Errorf("the token is not bound to the certificate: %s", text)
+	}
 }
