@@ -14,7 +14,7 @@ const (
 )
 
 // backoff says whether an issuer is left alone. The zero value asks it. After a failure nothing is asked for a step, and
-// then one question alone, until one is answered.
+// then one question alone, until one is answered; that makes the value zero again.
 type backoff struct {
 	inARow int       // failures, of questions that did not overlap
 	until  time.Time // zero while questions are free
@@ -42,19 +42,12 @@ func (b *backoff) admit(now time.Time) (p pass, wait time.Duration) {
 	return p, 0
 }
 
-// abandoned takes leave back: the question ended without saying anything about the issuer.
-func (b *backoff) abandoned(p pass) {
-	if p.trial {
-		b.trying = false
-	}
-}
-
-func (b *backoff) succeeded(pass) { *b = backoff{} }
-
 // failed counts a failure and returns how long the issuer is left alone from now on. Of questions that were on their way
 // together one counts.
 func (b *backoff) failed(p pass, f *failure, now time.Time) time.Duration {
-	b.abandoned(p)
+	if p.trial {
+		b.trying = false
+	}
 	if p.inARow == b.inARow {
 		b.inARow++
 		n, last := b.inARow, lastStep

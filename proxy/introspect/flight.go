@@ -65,7 +65,6 @@ func (i *Introspector) join(token digest, compact string) (*flight, *answer, *ve
 	f := &flight{done: make(chan struct{}), pass: p}
 	text := strings.Clone(compact) // the request's buffer may be used again before the flight ends
 	if !i.o.Cache.launch(func() { i.fly(f, token, text) }) {
-		i.backoff.abandoned(p)
 		return nil, nil, i.unavailable(0)
 	}
 	i.flights[token] = f
@@ -79,22 +78,17 @@ func (i *Introspector) fly(f *flight, token digest, compact string) {
 	began := time.Now()
 	a, no := i.question(ctx, compact)
 	now := time.Now()
-	closing := i.o.Cache.ctx.Err() != nil
-	switch {
-	case no == nil:
+	if no == nil {
 		i.o.Observer.Asked(now.Sub(began), nil)
-	case !closing:
+	} else if i.o.Cache.ctx.Err() == nil { // the end of the process is no failure
 		i.o.Observer.Asked(now.Sub(began), no)
 	}
 
 	i.mu.Lock()
-	switch {
-	case no == nil:
-		i.backoff.succeeded(f.pass)
+	if no == nil {
+		i.backoff = backoff{}
 		i.o.Cache.put(entryKey{i.server, token}, a, now)
-	case closing:
-		i.backoff.abandoned(f.pass)
-	default:
+	} else {
 		f.retry = i.backoff.failed(f.pass, no, now)
 	}
 	delete(i.flights, token)
@@ -111,7 +105,6 @@ func (i *Introspector) question(ctx context.Context, compact string) (*answer, *
 	if no != nil && no.broken {
 		select {
 		case <-time.After(retryPause):
-			asked = time.Now()
 			text, no = i.post(ctx, compact)
 		case <-ctx.Done():
 		}

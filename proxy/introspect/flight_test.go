@@ -444,6 +444,24 @@ func TestAQuestionIsBoundedInTime(t *testing.T) {
 	})
 }
 
+// No token has a part in where the questions go: the first failure to find that out counts.
+func TestAnEndpointThatIsNotFound(t *testing.T) {
+	asked := 0
+	bubble(t, func(_ *world, o *Options) {
+		o.Endpoint = func(context.Context) (string, error) {
+			asked++
+			return "", &issuerhttp.Error{Kind: issuerhttp.Unusable, Detail: "no metadata"}
+		}
+	}, func(t *testing.T, w *world) {
+		for range 3 {
+			w.refuse("a", proxy.IntrospectionUnavailable)
+		}
+		if asked != 1 {
+			t.Errorf("%d attempts, want 1", asked)
+		}
+	})
+}
+
 // Credentials that were wrong are forgotten with the configuration that had them.
 func TestAReloadEndsTheBackOff(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {

@@ -54,6 +54,7 @@ func TestEntries(t *testing.T) {
 		{"issued_before as a date with a fraction", `{"jti":"jti-1","issued_before":"1970-01-01T00:16:40.5Z"}`, []Facts{token}, []Facts{changed(func(f *Facts) { f.IssuedAt = at(1001) })}},
 		{"issued_before and two members", `{"jti":"jti-1","sub":"alice","issued_before":1001}`, []Facts{token}, []Facts{changed(func(f *Facts) { f.Subject = "bob" }), changed(func(f *Facts) { f.IssuedAt = at(1001) })}},
 		{"issued_before 0", `{"jti":"jti-1","issued_before":0}`, []Facts{changed(func(f *Facts) { f.IssuedAt = time.Time{} })}, []Facts{token}},
+		{"issued_before the first moment", `{"jti":"jti-1","issued_before":"0001-01-01T00:00:00Z"}`, []Facts{changed(func(f *Facts) { f.IssuedAt = time.Time{} })}, []Facts{token}},
 		{"white space", " \t{ \"jti\" :\t\"jti-1\" , \"issued_before\" : 1e4 } \r", []Facts{token}, []Facts{changed(func(f *Facts) { f.IssuedAt = at(10000) })}},
 		{"escapes", `{"\u006ati":"\u006at\u0069-1"}`, []Facts{token}, []Facts{{ID: `\u006at\u0069-1`}}},
 		{"a surrogate pair and other scripts", `{"sub":"\ud83d\ude00 Жанна"}`, []Facts{{Subject: "😀 Жанна"}}, []Facts{token}},
