@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -125,17 +126,15 @@ func (i *Introspector) read(text string, asked time.Time) (*answer, *failure) {
 		return &answer{until: asked.Add(inactiveFor)}, nil
 	}
 	a := &answer{active: true, text: text}
-	token, err := i.judge(a)
-	if e, ok := err.(*verify.Error); ok && e.Reason == proxy.MalformedToken {
-		return nil, garbage(e.Detail)
-	}
-	if err != nil {
-		// It is judged again at each use, and asked about again soon.
-		a.until = asked.Add(min(i.o.MaxAge, inactiveFor))
-		return a, nil
-	}
 	a.until = asked.Add(i.o.MaxAge)
-	if !token.Expiry.IsZero() && token.Expiry.Before(a.until) {
+	token, refused := i.judge(a)
+	var why *verify.Error
+	switch {
+	case errors.As(refused, &why) && why.Reason == proxy.MalformedToken:
+		return nil, garbage(why.Detail)
+	case refused != nil: // it is judged again at each use, and asked about again soon
+		a.until = asked.Add(min(i.o.MaxAge, inactiveFor))
+	case !token.Expiry.IsZero() && token.Expiry.Before(a.until):
 		a.until = token.Expiry
 	}
 	return a, nil
