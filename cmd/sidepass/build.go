@@ -8,8 +8,10 @@ import (
 	"github.com/sidepass/sidepass/proxy"
 	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
+	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -28,6 +30,8 @@ func routeListener(route string) string { return outboundListener + ":" + route 
 type process struct {
 	tokens   *tokencache.Cache
 	verified *verify.Cache
+	answers  *introspect.Cache
+	revoked  map[string]*revocation.File // :: path → the list of revoked tokens
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
 	trusted  []*trusted
@@ -57,6 +61,7 @@ type generation struct {
 	trusted  []*trusted
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
+	revoked  *revocation.File // nil without revocation_file
 	upstream []*engine.Upstream
 	activate []func()
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/inbound"
+	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
+	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
+	"github.com/sidepass/sidepass/tokencache/source"
 )
 
 func (p *process) buildInbound(g *generation, c *config.Config, issuers map[string]*authServer, keyOf map[string]issuerKey, bound map[string]string) error {
@@ -41,9 +45,24 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 			RequiredClaims: claimValues(t.RequiredClaims), MaxTokenAge: t.MaxTokenAge,
 		})
 	}
-	verifier, err := verify.New(verify.Options{Trusts: trusts, Cache: p.verified, Leeway: ic.Leeway, Observer: p.observe.verify})
+	vo := verify.Options{Trusts: trusts, Cache: p.verified, Leeway: ic.Leeway, Observer: p.observe.verify}
+	if ic.RevocationFile != "" {
+		if g.revoked = p.revoked[ic.RevocationFile]; g.revoked == nil {
+			g.revoked = revocation.NewFile(revocation.Options{Path: ic.RevocationFile, Observer: p.observe.revocation})
+		}
+		vo.Revocations = g.revoked
+	}
+	judge, err := verify.New(vo)
 	if err != nil {
 		return err
+	}
+	verifier := inbound.Verifier(judge)
+	for _, t := range ic.Trust {
+		if t.Introspect {
+			if verifier, err = p.introspector(judge, issuers[t.Issuer], ic.IntrospectionCache); err != nil {
+				return fmt.Errorf("inbound.trust[%s].introspect: %w", t.Issuer, err)
+			}
+		}
 	}
 	handle := func(u config.Upstream) (*engine.Upstream, error) {
 		if err := notOurselves(u, bound[inboundListener]); err != nil {
@@ -89,6 +108,26 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	}
 	g.inbound = gate
 	return nil
+}
+
+// introspector asks an issuer about opaque tokens, and leaves JWTs to the verifier.
+func (p *process) introspector(judge *verify.Verifier, i *authServer, maxAge time.Duration) (*introspect.Introspector, error) {
+	c := i.config.Client
+	client := introspect.Client{ID: c.ID, Method: c.AuthMethod, Secret: i.credentials.secret}
+	switch c.AuthMethod {
+	case source.JSON:
+		client.Method = introspect.Post
+	case source.PrivateKeyJWT, source.SecretJWT, source.Federated:
+		client.Method = introspect.Assertion
+		client.Assertion = i.assertion
+	case source.TLS:
+		client.Method = introspect.Certificate
+	}
+	return introspect.New(introspect.Options{
+		Verifier: judge, Issuer: i.config.Name, Endpoint: i.introspectionEndpoint, HTTP: i.http, Client: client, Cache: p.answers,
+		Server: i.config.URL.String() + " " + i.config.IntrospectionEndpoint.String(), MaxAge: maxAge, Timeout: i.config.Timeout,
+		Observer: p.observe.introspect(i.config.Name),
+	})
 }
 
 // lastKeys are the keys that another refresh of the same key set has loaded: in an outage they are all there is.

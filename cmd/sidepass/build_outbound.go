@@ -183,13 +183,7 @@ func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, grant st
 		HTTPClient: i.http.HTTPClient(), DefaultLifetime: tokens.DefaultLifetime,
 		Observer: p.observe.source(tokencache.Labels{Issuer: i.config.Name, Grant: grant, Routes: users}, i.budget),
 	}
-	switch client.AssertionAudience {
-	case "issuer":
-		o.AssertionAudience = i.config.URL.String()
-	case "token_endpoint":
-	default:
-		o.AssertionAudience = client.AssertionAudience
-	}
+	o.AssertionAudience = assertionAudience(i.config, "") // "" is the token endpoint
 	if client.DPoP {
 		o.DPoP, o.Nonces = p.dpop, i.nonces
 	}

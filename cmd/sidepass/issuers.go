@@ -8,12 +8,14 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy/discovery"
 	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/issuerhttp"
 	"github.com/sidepass/sidepass/tokencache"
+	"github.com/sidepass/sidepass/tokencache/source"
 )
 
 // authServer is how one authorization server is reached, and who we are there. It belongs to the process and outlives a
@@ -128,6 +130,49 @@ func (i *authServer) tokenEndpoint(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the metadata of %s names no token_endpoint; set issuers[%s].token_endpoint", i.config.URL, i.config.Name)
 	}
 	return m.TokenEndpoint, nil
+}
+
+// introspectionEndpoint is the configured or the discovered one.
+func (i *authServer) introspectionEndpoint(ctx context.Context) (string, error) {
+	if i.config.IntrospectionEndpoint.IsSet() {
+		return i.config.IntrospectionEndpoint.String(), nil
+	}
+	m, err := i.metadata.Metadata(ctx)
+	if err != nil {
+		return "", err
+	}
+	if i.config.Client.CertFile != "" && m.MTLS.IntrospectionEndpoint != "" {
+		return m.MTLS.IntrospectionEndpoint, nil // RFC 8705, section 5
+	}
+	if m.IntrospectionEndpoint == "" {
+		return "", fmt.Errorf("the metadata of %s names no introspection_endpoint; set issuers[%s].introspection_endpoint", i.config.URL, i.config.Name)
+	}
+	return m.IntrospectionEndpoint, nil
+}
+
+// assertion is a new proof of who the client is, for a call to an endpoint.
+func (i *authServer) assertion(_ context.Context, endpoint string) (string, error) {
+	c := i.config.Client
+	if c.AuthMethod == source.Federated {
+		text, err := i.credentials.assertion()
+		return strings.TrimSpace(text), err
+	}
+	key, err := i.credentials.key()
+	if err != nil {
+		return "", err
+	}
+	return key.Sign(c.ID, assertionAudience(i.config, endpoint), time.Now())
+}
+
+// assertionAudience is the aud of assertions at an endpoint.
+func assertionAudience(c config.Issuer, endpoint string) string {
+	switch c.Client.AssertionAudience {
+	case "issuer":
+		return c.URL.String()
+	case "token_endpoint":
+		return endpoint
+	}
+	return c.Client.AssertionAudience
 }
 
 // jwksURI is the configured or the discovered one.

@@ -11,8 +11,10 @@ import (
 	"github.com/sidepass/sidepass/proxy/admin"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/inbound"
+	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 	"github.com/sidepass/sidepass/tokencache/source"
@@ -20,13 +22,15 @@ import (
 
 // observers hang the log and the metrics on what the packages report. Nothing that they are told holds a secret.
 type observers struct {
-	tokens   tokencache.Observer
-	source   func(tokencache.Labels, *tokencache.Budget) source.Observer
-	outbound outbound.Observer
-	inbound  inbound.Observer
-	verify   verify.Observer
-	keys     func(issuer string) jwks.Observer
-	engine   func(listener string) engine.Observer
+	tokens     tokencache.Observer
+	source     func(tokencache.Labels, *tokencache.Budget) source.Observer
+	outbound   outbound.Observer
+	inbound    inbound.Observer
+	verify     verify.Observer
+	keys       func(issuer string) jwks.Observer
+	introspect func(issuer string) introspect.Observer
+	revocation revocation.Observer
+	engine     func(listener string) engine.Observer
 }
 
 func (s *sidecar) observers() observers {
@@ -98,6 +102,31 @@ func (s *sidecar) observers() observers {
 				log.Debug("keys refreshed", zap.String("issuer", issuer), zap.Int("keys", keys))
 			}}
 		},
+		introspect: func(issuer string) introspect.Observer {
+			return introspect.Observer{
+				CacheLookup: func(result string) { m.VerifiedTokenLookup(result != verify.CacheMiss) },
+				Asked: func(took time.Duration, err error) {
+					if err != nil {
+						log.Warn("the issuer could not be asked about a token", zap.String("issuer", issuer), zap.Duration("took", took), zap.Error(err))
+					}
+				},
+			}
+		},
+		revocation: revocation.Observer{
+			Loaded: func(r revocation.Reading) {
+				if r.Broken == 0 {
+					log.Info("revocations loaded", zap.Int("entries", r.Entries))
+					return
+				}
+				m.FileReloadFailure(revocationFile)
+				log.Error("lines of the revocation file are broken; those already in force stay until it is whole", zap.Int("entries", r.Entries), zap.Int("broken", r.Broken), zap.Strings("problems", r.Problems))
+			},
+			Failed: func(err error) {
+				m.FileReloadFailure(revocationFile)
+				log.Error("the revocation file cannot be read; the last list stays", zap.Error(err))
+			},
+			Current: m.RevocationSync,
+		},
 		engine: func(listener string) engine.Observer {
 			done := s.outboundDone
 			if listener == inboundListener {
@@ -107,6 +136,9 @@ func (s *sidecar) observers() observers {
 		},
 	}
 }
+
+// revocationFile is the file's configuration key.
+const revocationFile = "inbound.revocation_file"
 
 func first(routes []string) string {
 	if len(routes) == 0 {
@@ -188,6 +220,9 @@ func labels(loaded *config.Loaded) admin.Labels {
 		}
 	}
 	if c.Inbound != nil {
+		if c.Inbound.RevocationFile != "" {
+			l.Revocations, l.Files = true, append(l.Files, revocationFile)
+		}
 		l.Inbound = &admin.InboundLabels{Audit: c.Inbound.Mode == "audit"}
 		for _, t := range c.Inbound.Trust {
 			l.Inbound.Issuers = append(l.Inbound.Issuers, t.Issuer)

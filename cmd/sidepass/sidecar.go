@@ -25,8 +25,10 @@ import (
 	"github.com/sidepass/sidepass/proxy/admin"
 	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
+	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -60,12 +62,13 @@ type sidecar struct {
 	prefetches sync.WaitGroup
 	awaited    sync.Map // :: route → the first attempt at its token, made at start, has not ended
 
-	reloading sync.Mutex
-	restart   atomic.Pointer[[]string]
-	running   map[keysKey]context.CancelFunc // under reloading
-	group     errgroup.Group                 // key refreshes
-	keysCtx   context.Context
-	keysStop  context.CancelFunc
+	reloading   sync.Mutex
+	restart     atomic.Pointer[[]string]
+	running     map[keysKey]context.CancelFunc // under reloading
+	group       errgroup.Group                 // refreshes of keys and revocations
+	revocations map[string]context.CancelFunc  // :: path → ends its refresh
+	keysCtx     context.Context
+	keysStop    context.CancelFunc
 }
 
 // listener is an open listener and what serves it.
@@ -99,21 +102,22 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 func newParts(o sidecarOptions) (*sidecar, error) {
 	version, commit := buildInfo()
 	s := &sidecar{
-		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{},
+		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{}, revocations: map[string]context.CancelFunc{},
 		metrics: admin.NewMetrics(admin.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}), health: &admin.Health{},
 	}
 	s.keysCtx, s.keysStop = context.WithCancel(context.Background())
 	s.process = &process{
 		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
 		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()}, files: files{good: map[string][]byte{}},
-		budgets: map[string]*tokencache.Budget{},
+		budgets: map[string]*tokencache.Budget{}, revoked: map[string]*revocation.File{},
 	}
 	s.process.observe = s.observers()
-	var errKey, errCache error
+	var errKey, errCache, errAnswers error
 	s.process.dpop, errKey = dpop.NewKey()
 	s.process.verified, errCache = verify.NewCache(0)
+	s.process.answers, errAnswers = introspect.NewCache(0)
 	s.process.tokens = tokencache.New(tokencache.Options{Observer: s.process.observe.tokens})
-	return s, errors.Join(errKey, errCache)
+	return s, errors.Join(errKey, errCache, errAnswers)
 }
 
 func (s *sidecar) begin(loaded *config.Loaded) error {
@@ -214,6 +218,7 @@ func (s *sidecar) install(g *generation) {
 			s.metrics.TokenExpiry(r.config.Name, st.Token.Expiry)
 		}
 	}
+	s.loadRevocations(g)
 	s.current.Store(g)
 	s.setAdmin(g)
 	var users atomic.Int32 // directions whose requests run under this generation
@@ -232,6 +237,29 @@ func (s *sidecar) install(g *generation) {
 		s.in.Swap(g.inbound, release)
 	}
 	release()
+}
+
+// loadRevocations reads a list that is new before the first request is held against it, and keeps it as the file is. A list
+// that cannot be read is reported by its observer, and refuses tokens until it can.
+func (s *sidecar) loadRevocations(g *generation) {
+	path := ""
+	if g.revoked != nil {
+		path = g.loaded.Config.Inbound.RevocationFile
+	}
+	for other, stop := range s.revocations {
+		if other != path {
+			stop()
+			delete(s.revocations, other)
+			delete(s.process.revoked, other)
+		}
+	}
+	if g.revoked == nil || s.revocations[path] != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(s.keysCtx)
+	s.revocations[path], s.process.revoked[path] = stop, g.revoked
+	_ = g.revoked.Reload()
+	s.group.Go(func() error { return g.revoked.Run(ctx) })
 }
 
 func (s *sidecar) setAdmin(g *generation) {
@@ -404,6 +432,7 @@ func (s *sidecar) close() {
 	}
 	s.keysStop()
 	s.process.tokens.Close()
+	s.process.answers.Close()
 	s.prefetches.Wait()
 	_ = s.group.Wait()
 	for _, i := range s.process.issuers {

@@ -17,13 +17,9 @@ func unbuilt(c *config.Config) error {
 		}
 	}
 	if in := c.Inbound; in != nil {
-		for _, t := range in.Trust {
-			need(t.Introspect, "inbound.trust["+t.Issuer+"].introspect", "introspection")
-		}
 		need(in.Streams == "expire", "inbound.streams", "expire")
 		need(in.TLS.Enabled(), "inbound.tls", "TLS on the inbound listener")
-		need(in.RevocationFile != "", "inbound.revocation_file", "revocation")
-		need(in.RevocationRedisURL.IsSet(), "inbound.revocation_redis_url", "revocation")
+		need(in.RevocationRedisURL.IsSet(), "inbound.revocation_redis_url", "revocation by Redis")
 	}
 	need(c.Tokens.Shared.Enabled(), "tokens.shared", "the shared token cache")
 	need(c.Tokens.StateDir != "", "tokens.state_dir", "state on disk")

@@ -87,7 +87,9 @@ func newWorld(t *testing.T, p plan) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.iss.Close() })
-	w.iss.SetResponse(issuer.Token, w.door.answer)
+	w.iss.SetResponse(issuer.Token, w.door.token)
+	w.iss.SetResponse(issuer.JWKS, w.door.other)
+	w.iss.SetResponse(issuer.Discovery, w.door.other)
 	if w.app, err = upstream.Start(upstream.Options{}); err != nil {
 		t.Fatal(err)
 	}
