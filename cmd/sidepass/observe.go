@@ -1,6 +1,7 @@
 package main
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,7 @@ func (s *sidecar) observers() observers {
 			},
 		},
 		source: func(l tokencache.Labels, budget *tokencache.Budget) source.Observer {
+			var once sync.Once // a narrowed scope is counted each time and logged once
 			return source.Observer{
 				Again: func(result string, took time.Duration) {
 					m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took)
@@ -71,8 +73,10 @@ func (s *sidecar) observers() observers {
 					for _, r := range l.Routes {
 						m.ScopeNarrowed(r)
 					}
-					log.Warn("fewer scopes were granted than asked for; see what the application is granted at the authorization server",
-						zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Strings("asked", asked), zap.Strings("granted", granted))
+					once.Do(func() {
+						log.Warn("fewer scopes were granted than asked for; see what the application is granted at the authorization server",
+							zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Strings("asked", asked), zap.Strings("granted", granted))
+					})
 				},
 				Quota: func(bucket string, remaining float64) { m.QuotaRemaining(l.Issuer, bucket, remaining) },
 				Skew:  func(ahead time.Duration) { m.ClockSkew(l.Issuer, ahead) },

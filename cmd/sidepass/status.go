@@ -29,8 +29,9 @@ func (s *sidecar) status() admin.Status {
 	for _, r := range g.routes {
 		e := r.status(now)
 		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess}
+		rs.Obtained, rs.Cached, rs.Saved = e.Counts.Obtained, e.Counts.Cached, e.Counts.Saved()
 		if e.Token != nil {
-			rs.ExpiresAt = e.Token.Expiry
+			rs.ExpiresAt, rs.Granted = e.Token.Expiry, strings.Fields(e.Token.Scope)
 		}
 		if e.Failure != nil {
 			rs.LastError = e.Failure.Detail

@@ -34,6 +34,13 @@ type RouteStatus struct {
 	Grant    string   `json:"grant,omitempty"`
 	Audience []string `json:"audience,omitempty"`
 	Scopes   []string `json:"scopes,omitempty"`
+	// Granted are the scopes of the cached token where the server named them.
+	Granted []string `json:"granted,omitempty"`
+	// Obtained counts the token requests that brought a token, Cached the requests that got one from the cache, Saved the
+	// token requests that this saved.
+	Obtained uint64 `json:"tokens_obtained"`
+	Cached   uint64 `json:"served_from_cache"`
+	Saved    uint64 `json:"token_requests_saved"`
 	// ExpiresAt is when the cached token expires; zero without one, and for exchanged tokens.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// LastSuccess is when a token was last obtained.

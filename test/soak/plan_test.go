@@ -36,7 +36,7 @@ type plan struct {
 	reloadEvery  time.Duration
 	sampleEvery  time.Duration
 	slack        time.Duration // that the machine may pause without a request being left without a token
-	gap          time.Duration // between a new secret at the server and in the file; only refusals until then
+	gap          time.Duration // between the first refusal of the old secret and the new one in the file
 	slow         time.Duration // what a slow server takes, which is less than the timeout
 	faults       []fault       // for which there is room
 }

@@ -30,7 +30,8 @@ type door struct {
 	until    time.Time     // its end; zero until it is felt
 	newest   string
 	accepted map[string]bool
-	used     map[string]int // :: secret → token requests that came with it, since it is the newest
+	used     map[string]int // :: secret → token requests that were let in with it, since there is a newest
+	refused  int            // token requests that came with another, since then
 	count    int            // of secrets
 }
 
@@ -52,6 +53,8 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) bool {
 	if err == nil && d.accepted[secret] {
 		d.used[secret]++
 		r.SetBasicAuth(clientID, behindTheDoor)
+	} else {
+		d.refused++
 	}
 	return false // the server refuses whoever does not come with its own secret
 }
@@ -108,7 +111,7 @@ func (d *door) next() string {
 	defer d.mu.Unlock()
 	d.count++
 	d.newest = fmt.Sprintf("%s+/&%%-%d", canary, d.count)
-	d.used = map[string]int{}
+	d.used, d.refused = map[string]int{}, 0
 	return d.newest
 }
 
@@ -128,6 +131,12 @@ func (d *door) uses(secret string) int {
 	return d.used[secret]
 }
 
+func (d *door) refusals() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refused
+}
+
 // event is something that happens to the authorization server; it takes at most so long.
 type event struct {
 	name  string
@@ -145,7 +154,7 @@ func (w *world) weather(ctx context.Context) {
 		events = append(events, event{f.name, refreshed + f.lasts + f.calm, func(ctx context.Context) { w.suffer(ctx, f) }})
 	}
 	if p.length >= shortest {
-		events = append(events, event{"slow", p.life/3 + p.timeout, w.slow}, event{"the secret changes at the server first", p.gap + refreshed, w.changeSecret})
+		events = append(events, event{"slow", p.life/3 + p.timeout, w.slow}, event{"the secret changes at the server first", refreshed + p.gap + time.Second, w.changeSecret})
 	}
 	defer w.withdrawals.Wait()
 	end := w.began.Add(p.length)
@@ -224,7 +233,7 @@ func (w *world) changeSecret(ctx context.Context) {
 	secret := w.door.next()
 	w.door.accept(secret)
 	w.tally.count("secret rotations")
-	if !sleep(ctx, w.plan.gap) {
+	if !w.await(ctx, "the old secret is refused", func() bool { return w.door.refusals() > 0 }) || !sleep(ctx, w.plan.gap) {
 		return
 	}
 	w.out.write("secret", secret)
