@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,4 +163,39 @@ func TestKeySetFileIsWatched(t *testing.T) {
 	fresh := iss.Mint(map[string]any{"aud": "a"})
 	write()
 	eventually(t, 3*time.Second, "the new key is accepted and the old one is not", func() bool { return status(fresh) == 200 && status(old) == 401 })
+}
+
+// A key set that wants a bearer token, as a Kubernetes API server's does: the token is read from its file each time, and goes
+// to the issuer's origin only.
+func TestKeySetThatNeedsAToken(t *testing.T) {
+	iss, app := startIssuer(t), startUpstream(t)
+	allowed := "Bearer canary-of-kubernetes"
+	guard := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == allowed {
+			return false
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	iss.SetResponse(issuer.Discovery, guard)
+	iss.SetResponse(issuer.JWKS, guard)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("canary-of-kubernetes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, fmt.Sprintf("issuers: [{name: idp, url: %q, jwks_token_file: %q}]\ninbound: {listen: \"{in}\", upstream: %q, trust: [{audiences: [\"https://orders\"]}]}\n", iss.Issuer(), file, app.URL()))
+	want(t, get(t, direct, "http://"+s.address["in"]+"/", "Authorization", "Bearer "+mint(iss, nil)), 200, "")
+	if strings.Contains(s.log.String(), "canary-of-kubernetes") {
+		t.Error("the token is in the log")
+	}
+	// Another origin's key set is asked without it.
+	elsewhere := startUpstream(t)
+	other := launch(t, fmt.Sprintf("issuers: [{name: idp, url: %q, jwks_token_file: %q}]\ninbound: {listen: \"{in}\", upstream: %q, trust: [{audiences: [\"https://orders\"]}]}\n", iss.Issuer(), file, app.URL()))
+	iss.SetResponse(issuer.Discovery, issuer.Respond(200, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q,"jwks_uri":%q}`, iss.Issuer(), iss.URL()+"/token", elsewhere.URL()+"/jwks")))
+	other.stop()
+	other.spawn()
+	eventually(t, 5*time.Second, "the other origin is asked", func() bool { return elsewhere.Count() > 0 })
+	if seen, _ := elsewhere.Last(); seen.Header.Get("Authorization") != "" {
+		t.Error("another origin was sent the token")
+	}
 }
