@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -57,6 +58,7 @@ type generation struct {
 	loaded   *config.Loaded
 	outbound proxy.Gate // nil where the direction is not run
 	inbound  proxy.Gate
+	judge    explainer // of inbound's tokens
 	routes   []*route
 	trusted  []*trusted
 	issuers  map[issuerKey]*authServer
@@ -64,6 +66,11 @@ type generation struct {
 	revoked  *revocation.File // nil without revocation_file
 	upstream []*engine.Upstream
 	activate []func()
+}
+
+// explainer judges a token step by step, as the gate's verifier does at once.
+type explainer interface {
+	Explain(ctx context.Context, compact string) ([]verify.Step, *verify.Token)
 }
 
 // route is an outbound route as readiness, status and prefetch see it.

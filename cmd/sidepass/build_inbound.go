@@ -57,12 +57,16 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 		return err
 	}
 	verifier := inbound.Verifier(judge)
+	g.judge = judge
 	for _, t := range ic.Trust {
-		if t.Introspect {
-			if verifier, err = p.introspector(judge, issuers[t.Issuer], ic.IntrospectionCache); err != nil {
-				return fmt.Errorf("inbound.trust[%s].introspect: %w", t.Issuer, err)
-			}
+		if !t.Introspect {
+			continue
 		}
+		asking, err := p.introspector(judge, issuers[t.Issuer], ic.IntrospectionCache)
+		if err != nil {
+			return fmt.Errorf("inbound.trust[%s].introspect: %w", t.Issuer, err)
+		}
+		verifier, g.judge = asking, asking
 	}
 	handle := func(u config.Upstream) (*engine.Upstream, error) {
 		if err := notOurselves(u, bound[inboundListener]); err != nil {

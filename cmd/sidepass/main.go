@@ -104,6 +104,7 @@ Without a command, sidepass runs the sidecar.`,
 		a.healthcheckCommand(),
 		a.issuerCommand(),
 		a.tokenCommand(),
+		a.explainCommand(),
 		&cobra.Command{Use: "version", Short: "Print version, commit and Go version", Args: cobra.NoArgs, RunE: a.version},
 	)
 	return root

@@ -30,6 +30,7 @@ type tally struct {
 	failures  int
 	now       string // the weather
 	samples   map[string][]sample
+	atRest    []string
 	notReady  int
 }
 
@@ -187,9 +188,8 @@ func (w *world) growths() []growth {
 // rest is what the processes hold without load.
 type rest map[string]sample
 
-// settle reloads both, which closes the connections that the old configuration kept, and looks at what they then hold.
+// settle reloads both, which closes the connections that the old configuration kept, and returns what they hold after a while.
 func (w *world) settle() rest {
-	out := rest{}
 	for _, s := range []*sidecar{w.out, w.in} {
 		before := s.metric("sidepass_config_reloads_total", `result="ok"`)
 		s.signal(syscall.SIGHUP)
@@ -197,32 +197,35 @@ func (w *world) settle() rest {
 			return s.metric("sidepass_config_reloads_total", `result="ok"`) > before
 		})
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
+	out := rest{}
 	for _, s := range []*sidecar{w.out, w.in} {
-		one, _ := s.sample(0)
+		one, ok := s.sample(0)
+		if !ok {
+			w.t.Fatalf("%s: /proc or /metrics does not answer", s.name)
+		}
 		out[s.name] = one
 	}
 	return out
 }
 
 // drained waits until the processes hold no more than before the load: whatever the length of the run, nothing is left behind
-// by its requests, streams, reloads and outages. A connection to the authorization server may be there or not.
+// by its requests, streams, reloads and outages. There may be a few connections to the authorization server more or less, each with
+// two goroutines; beyond these three goroutines are allowed.
 func (w *world) drained(before rest) {
-	w.settle()
-	const tolerance = 4
+	after := w.settle()
 	for _, s := range []*sidecar{w.out, w.in} {
-		b := before[s.name]
-		var now sample
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			now, _ = s.sample(0)
-			if now.fds > 0 && now.goroutines <= b.goroutines+tolerance && now.fds <= b.fds+tolerance {
-				break
-			}
-			if time.Now().After(end) {
-				w.t.Errorf("%s: %d goroutines and %d files before the load, %d and %d after it", s.name, b.goroutines, b.fds, now.goroutines, now.fds)
-				break
+		b, now := before[s.name], after[s.name]
+		left := func() bool { return now.fds > b.fds+tokens || now.goroutines-b.goroutines > 2*max(0, now.fds-b.fds)+3 }
+		for end := time.Now().Add(10 * time.Second); left() && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			if one, ok := s.sample(0); ok {
+				now = one
 			}
 		}
+		if left() {
+			w.t.Errorf("%s: something is left behind: %d goroutines and %d files before the load, %d and %d after it", s.name, b.goroutines, b.fds, now.goroutines, now.fds)
+		}
+		w.tally.atRest = append(w.tally.atRest, fmt.Sprintf("%s %d → %d goroutines, %d → %d files", s.name, b.goroutines, now.goroutines, b.fds, now.fds))
 	}
 }
 
@@ -258,9 +261,9 @@ func (w *world) judge() {
 			w.t.Errorf("%v reloads with %s, want at least the %d that were caused", done, result, caused)
 		}
 	}
-	// Each token must be replaced before it ends, and is not asked for before it is due.
+	// Each token is fetched ahead and must be replaced before it ends, and is not asked for before it is due.
 	obtained := int(w.out.metric("sidepass_token_requests_total", `result="ok"`))
-	least := tokens * int(w.plan.length/w.plan.life)
+	least := tokens * (1 + int(w.plan.length/w.plan.life))
 	most := tokens*(2+int(float64(w.plan.length)/(0.9*w.plan.refreshAt*float64(w.plan.life)))) + 1 + t.counted("reloads caused, ok") // for the spare route
 	if obtained < least || obtained > most {
 		w.t.Errorf("%d tokens were obtained, want from %d to %d", obtained, least, most)
@@ -270,7 +273,7 @@ func (w *world) judge() {
 	}
 	for _, result := range []string{"unreachable", "timeout", "throttled", "other_error", "invalid_client"} {
 		if w.out.metric("sidepass_token_requests_total", `result="`+result+`"`) == 0 {
-			w.t.Logf("no token request ended with %s: this weather was not felt in this run", result)
+			w.t.Errorf("no token request ended with %s: this weather was not felt", result)
 		}
 	}
 	for _, g := range w.growths() {
@@ -301,6 +304,7 @@ func (w *world) table() string {
 	for _, g := range w.growths() {
 		row(g.process+" "+g.what, "%d → %d (first, last quarter; at most %d)", g.first, g.last, g.allowed)
 	}
+	row("without load", "%s (before, after)", strings.Join(t.atRest, "; "))
 	if n := len(t.latencies); n > 0 {
 		slices.Sort(t.latencies)
 		at := func(q float64) time.Duration { return t.latencies[int(q*float64(n-1))].Round(10 * time.Microsecond) }

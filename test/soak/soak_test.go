@@ -7,9 +7,9 @@
 //
 //	go test ./test/soak -run TestSoak -soak 10m -v -timeout 20m
 //
-// It is skipped without -soak: its deadlines want a machine that does not stall. `-soak 4s` is a smoke test, which has no room for
-// every fault and says nothing about growth. It stops by itself, talks to loopback only, and leaves no process behind, whether it ends, is interrupted, times out or is killed. It reads
-// /proc, so it is for Linux.
+// It is skipped without -soak. `-soak 4s` is a smoke test, which has no room for every fault and says nothing about growth. It stops
+// by itself, talks to loopback only, and leaves no process behind, whether it ends, is interrupted, times out or is killed. It
+// reads /proc, so it is for Linux.
 package soak
 
 import (
@@ -90,7 +90,9 @@ func newWorld(t *testing.T, p plan) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.iss.Close() })
-	w.iss.SetResponse(issuer.Token, w.door.answer)
+	w.iss.SetResponse(issuer.Token, w.door.token)
+	w.iss.SetResponse(issuer.JWKS, w.door.other)
+	w.iss.SetResponse(issuer.Discovery, w.door.other)
 	if w.app, err = upstream.Start(upstream.Options{}); err != nil {
 		t.Fatal(err)
 	}

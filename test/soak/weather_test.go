@@ -21,14 +21,17 @@ const (
 	behindTheDoor = "known-to-the-authorization-server-alone"
 )
 
-// door stands before the token endpoint, whose clients never change: it knows which secrets are good now, lets those in, and
+// door stands before the authorization server, whose clients never change: it knows which secrets are good now, lets those in, and
 // says the server's faults.
 type door struct {
 	mu       sync.Mutex
-	fault    issuer.Response // nil: none
+	fault    *fault        // nil: none
+	felt     chan struct{} // closed when the first token request meets the fault
+	until    time.Time     // its end; zero until it is felt
 	newest   string
 	accepted map[string]bool
-	used     map[string]int // :: secret → token requests that came with it, since it is the newest
+	used     map[string]int // :: secret → token requests that were let in with it, since there is a newest
+	refused  int            // token requests that came with another, since then
 	count    int            // of secrets
 }
 
@@ -38,26 +41,62 @@ func newDoor() *door {
 	return d
 }
 
-// answer is the token endpoint's Response.
-func (d *door) answer(w http.ResponseWriter, r *http.Request) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fault != nil && d.fault(w, r) {
+// token is the token endpoint's Response. It is true where a fault has answered.
+func (d *door) token(w http.ResponseWriter, r *http.Request) bool {
+	if d.troubled(w, r, true) {
 		return true
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	_, encoded, _ := r.BasicAuth()
 	secret, err := url.QueryUnescape(encoded) // RFC 6749, section 2.3.1
 	if err == nil && d.accepted[secret] {
 		d.used[secret]++
 		r.SetBasicAuth(clientID, behindTheDoor)
+	} else {
+		d.refused++
 	}
 	return false // the server refuses whoever does not come with its own secret
 }
 
-func (d *door) set(f issuer.Response) {
+// other is the other endpoints' Response.
+func (d *door) other(w http.ResponseWriter, r *http.Request) bool { return d.troubled(w, r, false) }
+
+// troubled says a fault, if there is one at the moment of the request: the fault ends by the clock, however long this process was
+// kept from running meanwhile.
+func (d *door) troubled(w http.ResponseWriter, r *http.Request, token bool) bool {
+	now := time.Now()
+	d.mu.Lock()
+	f := d.fault
+	if f == nil || !d.until.IsZero() && now.After(d.until) {
+		d.mu.Unlock()
+		return false
+	}
+	if token && d.until.IsZero() {
+		d.until = now.Add(f.lasts)
+		close(d.felt)
+	}
+	d.mu.Unlock()
+	switch {
+	case f.status == 0 && f.cost == brokenCost:
+		panic(http.ErrAbortHandler) // net/http closes the connection and says nothing
+	case f.status == 0:
+		<-r.Context().Done() // the sidecar gives up, and closes it
+		return true
+	}
+	var header []string
+	if f.retryAfter > 0 {
+		header = []string{"Retry-After", strconv.Itoa(int(f.retryAfter / time.Second))}
+	}
+	return issuer.Respond(f.status, "{}", header...)(w, r)
+}
+
+// set begins a fault, or ends it with nil. felt is closed when the first token request meets it.
+func (d *door) set(f *fault) (felt <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fault = f
+	d.fault, d.until, d.felt = f, time.Time{}, make(chan struct{})
+	return d.felt
 }
 
 func (d *door) current() string {
@@ -72,7 +111,7 @@ func (d *door) next() string {
 	defer d.mu.Unlock()
 	d.count++
 	d.newest = fmt.Sprintf("%s+/&%%-%d", canary, d.count)
-	d.used = map[string]int{}
+	d.used, d.refused = map[string]int{}, 0
 	return d.newest
 }
 
@@ -92,6 +131,12 @@ func (d *door) uses(secret string) int {
 	return d.used[secret]
 }
 
+func (d *door) refusals() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refused
+}
+
 // event is something that happens to the authorization server; it takes at most so long.
 type event struct {
 	name  string
@@ -105,13 +150,11 @@ func (w *world) weather(ctx context.Context) {
 	// By then some token has been due, and there was a request for it.
 	refreshed := time.Duration(float64(p.life)*p.refreshAt) + 300*time.Millisecond
 	events := []event{{"a new key and a new secret, the old ones stay good", refreshed, w.rotate}}
-	for _, f := range p.faults() {
-		if f.lasts > 0 {
-			events = append(events, event{f.name, f.lasts + f.calm, func(ctx context.Context) { w.suffer(ctx, f) }})
-		}
+	for _, f := range p.faults {
+		events = append(events, event{f.name, refreshed + f.lasts + f.calm, func(ctx context.Context) { w.suffer(ctx, f) }})
 	}
 	if p.length >= shortest {
-		events = append(events, event{"slow", p.life/3 + p.timeout, w.slow}, event{"the secret changes at the server first", p.gap + refreshed, w.changeSecret})
+		events = append(events, event{"slow", p.life/3 + p.timeout, w.slow}, event{"the secret changes at the server first", refreshed + p.gap + time.Second, w.changeSecret})
 	}
 	defer w.withdrawals.Wait()
 	end := w.began.Add(p.length)
@@ -123,8 +166,6 @@ func (w *world) weather(ctx context.Context) {
 		}
 		w.tally.weather(e.name)
 		e.does(ctx)
-		// All tokens may have been obtained just now, and a short fault would pass before they are due.
-		sleep(ctx, refreshed/4)
 	}
 }
 
@@ -159,41 +200,17 @@ func (w *world) withdraw(ctx context.Context, kid string) {
 	w.tally.count("keys withdrawn")
 }
 
-// suffer is a fault, and the calm after it in which the back-offs end.
+// suffer is a fault, which is felt as soon as a token is due, and the calm after it in which the back-offs end.
 func (w *world) suffer(ctx context.Context, f fault) {
-	w.tally.count("outages of every sort")
-	end := w.impose(f)
-	whole := sleep(ctx, f.lasts)
-	end()
-	if whole {
-		sleep(ctx, f.calm)
+	felt := w.door.set(&f)
+	defer w.door.set(nil)
+	select {
+	case <-felt:
+		w.tally.count("outages of every sort")
+	case <-ctx.Done():
+		return
 	}
-}
-
-// impose begins a fault, and returns what ends it.
-func (w *world) impose(f fault) (end func()) {
-	status := http.StatusServiceUnavailable
-	switch f.name {
-	case w.plan.down.name:
-		w.iss.Down(true)
-		return func() { w.iss.Down(false) }
-	case w.plan.hanging.name:
-		w.latency(4 * w.plan.timeout)
-		return func() { w.latency(0) }
-	case w.plan.limited.name:
-		status = http.StatusTooManyRequests
-	}
-	var header []string
-	if f.retryAfter > 0 {
-		header = []string{"Retry-After", strconv.Itoa(int(f.retryAfter / time.Second))}
-	}
-	no := issuer.Respond(status, "{}", header...)
-	w.door.set(no)
-	w.iss.SetResponse(issuer.JWKS, no)
-	return func() {
-		w.door.set(nil)
-		w.iss.SetResponse(issuer.JWKS, nil)
-	}
+	sleep(ctx, f.lasts+f.calm)
 }
 
 // slow makes the server take its time, but less than the timeout.
@@ -216,7 +233,7 @@ func (w *world) changeSecret(ctx context.Context) {
 	secret := w.door.next()
 	w.door.accept(secret)
 	w.tally.count("secret rotations")
-	if !sleep(ctx, w.plan.gap) {
+	if !w.await(ctx, "the old secret is refused", func() bool { return w.door.refusals() > 0 }) || !sleep(ctx, w.plan.gap) {
 		return
 	}
 	w.out.write("secret", secret)

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/verify"
+)
+
+// explanation is what the running gate would decide, and why. It never holds the token.
+type explanation struct {
+	Allowed bool         `json:"allowed"`
+	Status  int          `json:"status,omitempty"` // of our own answer; absent when the request goes on
+	Code    proxy.Reason `json:"code"`
+	Detail  string       `json:"detail,omitempty"`
+	Rule    string       `json:"rule,omitempty"` // inbound
+	Route   string       `json:"route,omitempty"`
+	Issuer  string       `json:"issuer,omitempty"`
+	Client  string       `json:"client,omitempty"`
+	Facts   []fact       `json:"facts,omitempty"`
+	Steps   []fact       `json:"steps,omitempty"`
+}
+
+// fact is a line of an explanation.
+type fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain",
+		Short: "Say what would become of a request, and why",
+		Long: `Asks the same gates that serve requests, without sending anything on.
+
+  sidepass explain outbound http://orders.internal/orders/1
+  sidepass explain inbound --method GET --path /orders/1 --token - < token`,
+	}
+	var output string
+	cmd.PersistentFlags().StringVar(&output, "output", "text", "text or json")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "outbound URL",
+		Short: "Which route a URL takes, which audience, scopes and issuer; makes no call",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.explain(cmd.Context(), output, func(_ context.Context, s *sidecar, g *generation) (explanation, error) {
+				return explainOutbound(g, args[0])
+			})
+		},
+	})
+	var method, path, token string
+	inbound := &cobra.Command{
+		Use:   "inbound --method GET --path /orders/1 --token -",
+		Short: "How inbound would judge a request, step by step; loads the issuers' keys",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text := token
+			if token == "-" {
+				b, err := io.ReadAll(io.LimitReader(a.in, 1<<20))
+				if err != nil {
+					return fail(exitUnusable, fmt.Errorf("--token -: %w", err))
+				}
+				text = string(b)
+			}
+			return a.explain(cmd.Context(), output, func(ctx context.Context, s *sidecar, g *generation) (explanation, error) {
+				return s.explainInbound(ctx, g, method, path, strings.TrimSpace(text))
+			})
+		},
+	}
+	inbound.Flags().StringVar(&method, "method", "GET", "the request's method")
+	inbound.Flags().StringVar(&path, "path", "/", "the request's path, with its query if it has one")
+	inbound.Flags().StringVar(&token, "token", "", "the caller's token, or - to read it from standard input, which keeps it out of the shell's history")
+	cmd.AddCommand(inbound)
+	return cmd
+}
+
+// explain builds the gates, asks one, and prints the answer. It exits 0 for a request that would go on, else 1.
+func (a *app) explain(ctx context.Context, output string, ask func(context.Context, *sidecar, *generation) (explanation, error)) error {
+	if output != "text" && output != "json" {
+		return fail(exitUnusable, fmt.Errorf("--output is text or json, not %q", output))
+	}
+	loaded, err := a.load()
+	if err != nil {
+		return err
+	}
+	if err := unbuilt(loaded.Config); err != nil {
+		return fail(exitUnusable, err)
+	}
+	s, err := newParts(sidecarOptions{Log: zap.NewNop()})
+	if err != nil {
+		return fail(exitFailed, err)
+	}
+	defer s.close()
+	g, err := s.process.build(loaded, configured(loaded.Config))
+	if err != nil {
+		return fail(exitUnusable, err)
+	}
+	defer g.close()
+	e, err := ask(ctx, s, g)
+	if err != nil {
+		return fail(exitUnusable, err)
+	}
+	if err := e.print(a.out, output); err != nil {
+		return err
+	}
+	if !e.Allowed {
+		return fail(exitFailed, nil)
+	}
+	return nil
+}
+
+func (e explanation) print(w io.Writer, output string) error {
+	if output == "json" {
+		b, err := json.MarshalIndent(e, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\n", b)
+		return err
+	}
+	var b bytes.Buffer
+	for _, s := range e.Steps {
+		fmt.Fprintf(&b, "%-14s %s\n", s.Name, s.Value)
+	}
+	for _, f := range e.Facts {
+		fmt.Fprintf(&b, "%-14s %s\n", f.Name, f.Value)
+	}
+	verdict := "goes on"
+	if !e.Allowed {
+		verdict = "is refused"
+	}
+	fmt.Fprintf(&b, "%-14s the request %s: %s", "verdict", verdict, e.Code)
+	if e.Status != 0 {
+		fmt.Fprintf(&b, " (%d)", e.Status)
+	}
+	if e.Detail != "" {
+		b.WriteString("\n               " + e.Detail)
+	}
+	b.WriteByte('\n')
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// explainOutbound asks the gate before its routes have a source of tokens, so that no call is made: a request that gets as far
+// as its token has found its route.
+func explainOutbound(g *generation, url string) (explanation, error) {
+	if g.outbound == nil {
+		return explanation{}, errors.New("the configuration has no outbound section")
+	}
+	target, err := proxy.ParseTarget("GET", url)
+	if err != nil || target.Form != proxy.AbsoluteForm {
+		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
+	}
+	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: oneField{}, Listener: outboundListener})
+	i := slices.IndexFunc(g.routes, func(r *route) bool { return r.config.Name == v.Note.Rule })
+	if i < 0 {
+		e := explanation{Code: v.Reason, Status: v.Reason.Status(), Detail: v.Detail}
+		if v.Action == proxy.Forward {
+			e.Detail = "No route covers the URL; `unmatched: passthrough` sends it on without a token."
+		}
+		return e, nil
+	}
+	c := g.routes[i].config
+	upstream := c.Upstream.String()
+	if !c.Upstream.IsSet() {
+		upstream = "the requested host, by " + c.Scheme
+	}
+	e := explanation{Allowed: true, Code: proxy.OK, Route: c.Name, Issuer: c.Issuer}
+	add := func(name, value string) {
+		if value != "" {
+			e.Facts = append(e.Facts, fact{name, value})
+		}
+	}
+	add("route", c.Name)
+	add("because", because(c))
+	add("upstream", upstream)
+	add("issuer", c.Issuer)
+	add("grant", c.Grant)
+	add("audience", strings.Join(c.Audience, " "))
+	add("resource", strings.Join(c.Resource, " "))
+	add("scopes", strings.Join(c.Scopes, " "))
+	add("authorization", c.Authorization)
+	return e, nil
+}
+
+// because says how a route was found.
+func because(c config.Route) string {
+	why := "the URL's host is covered by host: " + c.Host
+	if len(c.Paths) > 0 {
+		why += ", and its path by paths: " + strings.Join(c.Paths, " ")
+	}
+	return why
+}
+
+// explainInbound loads the keys, and asks the gate and then the verifier for its steps.
+func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, path, token string) (explanation, error) {
+	if g.inbound == nil {
+		return explanation{}, errors.New("the configuration has no inbound section")
+	}
+	for _, f := range g.activate {
+		f()
+	}
+	s.logs.current.Store(&g.loaded.Config.Log)
+	s.startKeys(g)
+	s.awaitKeys(ctx, g)
+	s.loadRevocations(g)
+	target, err := proxy.ParseTarget(method, path)
+	if err != nil || target.Form != proxy.OriginForm {
+		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment."}, nil
+	}
+	header := oneField{}
+	if token != "" {
+		header = oneField{name: "Authorization", value: "Bearer " + token}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	v := g.inbound.Admit(ctx, &proxy.Request{Method: method, Target: target, Host: "localhost", Header: header, Listener: inboundListener})
+	e := explanation{Allowed: v.Action == proxy.Forward || v.Action == proxy.Answer, Code: v.Reason, Detail: v.Detail, Rule: v.Note.Rule, Issuer: v.Note.Issuer, Client: v.Note.Client}
+	if e.Code == "" {
+		e.Code = proxy.OK
+	}
+	if !e.Allowed {
+		e.Status = v.Reason.Status()
+	}
+	e.Steps = append(e.Steps, fact{"rule", v.Note.Rule})
+	if token != "" {
+		steps, _ := g.judge.Explain(ctx, token)
+		for _, step := range steps {
+			e.Steps = append(e.Steps, fact{step.Name, outcome(step.Err)})
+		}
+	}
+	if v.Note.Decision != "" {
+		e.Steps = append(e.Steps, fact{"decision", string(v.Note.Decision)})
+	}
+	return e, nil
+}
+
+func outcome(err *verify.Error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case err.Detail != "":
+		return string(err.Reason) + ": " + err.Detail
+	}
+	return string(err.Reason)
+}
+
+// oneField is a request's header with one field, or none.
+type oneField struct{ name, value string }
+
+func (f oneField) First(name string) (string, int) {
+	if f.name == "" || name != f.name {
+		return "", 0
+	}
+	return f.value, 1
+}
+
+func (f oneField) At(name string, i int) string {
+	value, n := f.First(name)
+	if i >= n {
+		return ""
+	}
+	return value
+}
