@@ -67,10 +67,10 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 func challenge(v *Verdict, e entry, detail string) string {
 	var params []string
 	if e.challenge != "-" {
-		params = append(params, `error="`+e.challenge+`"`, `error_description="`+describable(detail)+`"`)
+		params = append(params, `error="`+e.challenge+`"`, `error_description="`+Describable(detail)+`"`)
 	}
 	if v.Scope != "" {
-		params = append(params, `scope="`+describable(v.Scope)+`"`)
+		params = append(params, `scope="`+Describable(v.Scope)+`"`)
 	}
 	if v.ResourceMetadata != "" {
 		params = append(params, `resource_metadata="`+v.ResourceMetadata+`"`)
@@ -81,8 +81,8 @@ func challenge(v *Verdict, e entry, detail string) string {
 	return "Bearer " + strings.Join(params, ", ")
 }
 
-// describable keeps what RFC 6750, section 3, allows in error_description and scope: printable ASCII without quote and backslash.
-func describable(s string) string {
+// Describable keeps what RFC 6750, section 3, allows in error_description and scope: printable ASCII without quote and backslash.
+func Describable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '"' || r == '`':

@@ -2,9 +2,7 @@ package admin
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -49,7 +47,7 @@ func write(w http.ResponseWriter, reply proxy.Reply) {
 
 // refusal makes the answer to send and tells the observer. It sets the answer's fields in h.
 func (o *Observer) refusal(h http.Header, r *http.Request, v proxy.Verdict) proxy.Reply {
-	refused := Refused{r.Method, r.URL.Path, r.RemoteAddr, v.Reason, v.Detail, newInstance()}
+	refused := Refused{r.Method, r.URL.Path, r.RemoteAddr, v.Reason, v.Detail, proxy.NewInstance()}
 	if o.Refused != nil {
 		o.Refused(refused)
 	}
@@ -100,13 +98,4 @@ func document(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(body.Bytes())
-}
-
-// newInstance is a random UUID (RFC 9562, section 5.4) as a urn.
-func newInstance() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

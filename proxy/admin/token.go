@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/sidepass/sidepass/proxy"
@@ -162,19 +161,6 @@ func (a *handler) refuseOAuth(w http.ResponseWriter, r *http.Request, code strin
 		body["status"] = reply.Status
 	}
 	body["error"] = code
-	body["error_description"] = describable(body["detail"].(string))
+	body["error_description"] = proxy.Describable(body["detail"].(string))
 	document(w, reply.Status, body)
-}
-
-// describable keeps the characters that error_description may have.
-func describable(s string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case c == '"':
-			return '\''
-		case c < 0x20 || c > 0x7e || c == '\\':
-			return -1
-		}
-		return c
-	}, s)
 }

@@ -114,7 +114,7 @@ func (x *exchange) refuse(v *proxy.Verdict) {
 		x.gone = true
 		return
 	}
-	x.instance = newInstance()
+	x.instance = proxy.NewInstance()
 	reply := proxy.Refusal(v, x.req.GRPC, x.instance)
 	h := x.rw.Header()
 	clear(h) // of an answer that was given up
