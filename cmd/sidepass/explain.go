@@ -159,8 +159,8 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	if g.outbound == nil {
 		return explanation{}, errors.New("the configuration has no outbound section")
 	}
-	target, err := proxy.ParseTarget("GET", url)
-	if err != nil || target.Form != proxy.AbsoluteForm {
+	target, _ := proxy.ParseTarget("GET", url) // of one that cannot be parsed nothing is left
+	if target.Form != proxy.AbsoluteForm {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
 	}
 	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: oneField{}, Listener: outboundListener})
@@ -216,8 +216,8 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	s.startKeys(g)
 	s.awaitKeys(ctx, g)
 	s.loadRevocations(g)
-	target, err := proxy.ParseTarget(method, path)
-	if err != nil || target.Form != proxy.OriginForm {
+	target, _ := proxy.ParseTarget(method, path) // of one that cannot be parsed nothing is left
+	if target.Form != proxy.OriginForm || target.Path == "" {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment."}, nil
 	}
 	header := oneField{}
