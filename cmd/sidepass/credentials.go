@@ -19,8 +19,8 @@ import (
 // credentials are what proves a client to its issuer: a secret, a key, a certificate. They belong to the process, and are
 // read anew at each reload and when the issuer refuses the client.
 type credentials struct {
-	name   string // of the issuer
-	client config.Client
+	name   string                        // of the issuer
+	client atomic.Pointer[config.Client] // a reload may bring another secret
 	latest func(file string) ([]byte, error)
 	swap   sync.Mutex
 	now    atomic.Pointer[proof]
@@ -37,9 +37,16 @@ type proof struct {
 	thumbprint  string           // its x5t#S256 (RFC 8705, section 3.1), "" without one
 }
 
+func newCredentials(name string, client config.Client, latest func(string) ([]byte, error)) *credentials {
+	c := &credentials{name: name, latest: latest}
+	c.client.Store(&client)
+	return c
+}
+
 // readProof reads the files of a client. Its errors name the key and hold nothing of their content.
 func (c *credentials) readProof(read func(string) ([]byte, error)) (*proof, error) {
-	p, sum := &proof{secret: c.client.Secret}, sha256.New()
+	client := c.client.Load()
+	p, sum := &proof{secret: client.Secret}, sha256.New()
 	file := func(key, name string) ([]byte, error) {
 		if name == "" {
 			return nil, nil
@@ -51,11 +58,11 @@ func (c *credentials) readProof(read func(string) ([]byte, error)) (*proof, erro
 		fmt.Fprintf(sum, "%s %d %s", key, len(content), content)
 		return content, nil
 	}
-	secret, errSecret := file("secret_file", c.client.SecretFile)
-	key, errKey := file("private_key_file", c.client.PrivateKeyFile)
-	header, errHeader := file("assertion_cert_file", c.client.AssertionCertFile)
-	cert, errCert := file("cert_file", c.client.CertFile)
-	certKey, errCertKey := file("key_file", c.client.KeyFile)
+	secret, errSecret := file("secret_file", client.SecretFile)
+	key, errKey := file("private_key_file", client.PrivateKeyFile)
+	header, errHeader := file("assertion_cert_file", client.AssertionCertFile)
+	cert, errCert := file("cert_file", client.CertFile)
+	certKey, errCertKey := file("key_file", client.KeyFile)
 	if err := errors.Join(errSecret, errKey, errHeader, errCert, errCertKey); err != nil {
 		return nil, err
 	}
@@ -63,9 +70,9 @@ func (c *credentials) readProof(read func(string) ([]byte, error)) (*proof, erro
 		p.secret = config.NewSecret(strings.TrimRight(string(secret), "\r\n"))
 	}
 	fmt.Fprintf(sum, "%q", p.secret.Reveal())
-	o := assertion.Options{Algorithm: c.client.AssertionAlgorithm, KeyID: c.client.KeyID, Certificate: header}
+	o := assertion.Options{Algorithm: client.AssertionAlgorithm, KeyID: client.KeyID, Certificate: header}
 	var err error
-	switch c.client.AuthMethod {
+	switch client.AuthMethod {
 	case source.PrivateKeyJWT:
 		if p.key, err = assertion.Parse(key, o); err != nil {
 			return nil, fmt.Errorf("issuers[%s].client.private_key_file: %w", c.name, err)
@@ -118,7 +125,7 @@ func (c *credentials) certificate() (*tls.Certificate, error) {
 
 // assertion reads the assertion of a federated client, which something else renews.
 func (c *credentials) assertion() (string, error) {
-	content, err := c.latest(c.client.AssertionFile)
+	content, err := c.latest(c.client.Load().AssertionFile)
 	if err != nil {
 		return "", fmt.Errorf("issuers[%s].client.assertion_file: %w", c.name, err)
 	}

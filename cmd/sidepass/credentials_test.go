@@ -21,7 +21,7 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 	}
 	write("canary-one\n")
 	all := files{good: map[string][]byte{}}
-	c := &credentials{name: "idp", client: config.Client{ID: "svc", AuthMethod: "client_secret_basic", SecretFile: file}, latest: all.latest}
+	c := newCredentials("idp", config.Client{ID: "svc", AuthMethod: "client_secret_basic", SecretFile: file}, all.latest)
 	first, err := c.readProof(all.latest)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestCredentialsThatCannotBeUsed(t *testing.T) {
 		"cert_file":        {ID: "svc", AuthMethod: "tls_client_auth", CertFile: file, KeyFile: file},
 		"secret_file":      {ID: "svc", AuthMethod: "client_secret_post", SecretFile: file + ".missing"},
 	} {
-		c := &credentials{name: "idp", client: client}
+		c := newCredentials("idp", client, nil)
 		_, err := c.readProof(os.ReadFile)
 		if err == nil || !strings.Contains(err.Error(), "issuers[idp].client."+key) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", key, err)

@@ -52,7 +52,7 @@ func (p *process) newAuthServer(c config.Issuer, loaded *config.Loaded, known fu
 	if old := known(key); old != nil {
 		i.http, i.metadata, i.credentials, i.nonces = old.http, old.metadata, old.credentials, old.nonces
 	} else {
-		i.credentials = &credentials{name: c.Name, latest: p.files.latest}
+		i.credentials = newCredentials(c.Name, c.Client, p.files.latest)
 		if i.http, err = i.client(roots); err != nil {
 			return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
 		}
@@ -60,9 +60,9 @@ func (p *process) newAuthServer(c config.Issuer, loaded *config.Loaded, known fu
 			token, _ := i.bearer(c.URL.String())
 			return token
 		}})
-		i.credentials.client, i.credentials.changed = c.Client, i.http.CloseIdle
+		i.credentials.changed = i.http.CloseIdle
 	}
-	asConfigured := &credentials{name: c.Name, client: c.Client}
+	asConfigured := newCredentials(c.Name, c.Client, nil)
 	if c.Client.ID != "" {
 		if i.next, err = asConfigured.readProof(read); err != nil {
 			return nil, issuerKey{}, err
@@ -85,7 +85,7 @@ func (i *authServer) client(roots []byte) (*issuerhttp.Client, error) {
 // activate makes the credentials those that were read for this generation.
 func (i *authServer) activate() {
 	if i.next != nil {
-		i.credentials.client = i.config.Client
+		i.credentials.client.Store(&i.config.Client)
 		i.credentials.install(i.next)
 	}
 }
