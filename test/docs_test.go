@@ -1,12 +1,16 @@
 package test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sidepass/sidepass/config"
 )
 
 // Every test that a page of the docs names as its witness exists.
@@ -30,6 +34,32 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 	for _, n := range named {
 		if !tests[n[1]] {
 			t.Errorf("docs/failures.md names %s, which does not exist", n[1])
+		}
+	}
+}
+
+// The configurations in the README are ones that sidepass takes.
+func TestReadmeConfigurations(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("the README has %d configurations, want 2", len(blocks))
+	}
+	for i, b := range blocks {
+		file := filepath.Join(dir, fmt.Sprint(i, ".yaml"))
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(b[1], "/run/secrets/auth0-client-secret", secret)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
+			t.Errorf("configuration %d of the README: %v", i+1, err)
 		}
 	}
 }
