@@ -105,6 +105,15 @@ func (p *process) budget(issuer string) *tokencache.Budget {
 	return b
 }
 
+// newUpstream makes a handle that close ends.
+func (g *generation) newUpstream(o engine.UpstreamOptions) (*engine.Upstream, error) {
+	u, err := engine.NewUpstream(o)
+	if err == nil {
+		g.upstream = append(g.upstream, u)
+	}
+	return u, err
+}
+
 // close ends what only this generation used.
 func (g *generation) close() {
 	for _, u := range g.upstream {

@@ -72,11 +72,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 		if err := notOurselves(u, bound[inboundListener]); err != nil {
 			return nil, err
 		}
-		h, err := engine.NewUpstream(engine.UpstreamOptions{Scheme: u.Scheme, Authority: u.Host, UnixSocket: u.Socket, Protocol: engine.Protocol(ic.Protocol)})
-		if err == nil {
-			g.upstream = append(g.upstream, h)
-		}
-		return h, err
+		return g.newUpstream(engine.UpstreamOptions{Scheme: u.Scheme, Authority: u.Host, UnixSocket: u.Socket, Protocol: engine.Protocol(ic.Protocol)})
 	}
 	app, err := handle(ic.Upstream)
 	if err != nil {

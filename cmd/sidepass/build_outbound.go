@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sidepass/sidepass/config"
@@ -17,13 +19,6 @@ import (
 func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[string]*authServer, bound map[string]string) error {
 	oc := c.Outbound
 	forbidden := ownAddresses(c, bound)
-	handle := func(o engine.UpstreamOptions) (*engine.Upstream, error) {
-		u, err := engine.NewUpstream(o)
-		if err == nil {
-			g.upstream = append(g.upstream, u)
-		}
-		return u, err
-	}
 	o := outbound.Options{
 		Listener:        outbound.Listener{Name: outboundListener, Address: bound[outboundListener]},
 		Names:           oc.Names,
@@ -39,7 +34,7 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 	for _, u := range appUpstreams(c) {
 		o.Ours = append(o.Ours, withPort(u))
 	}
-	direct, err := handle(engine.UpstreamOptions{ProxyURL: oc.ProxyURL.URL(), Forbid: forbidden})
+	direct, err := g.newUpstream(engine.UpstreamOptions{ProxyURL: oc.ProxyURL.URL(), Forbid: forbidden})
 	if err != nil {
 		return err
 	}
@@ -54,21 +49,19 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 			users[key] = append(users[key], rc.Name)
 		}
 	}
-	var keys []tokencache.Key
 	for _, rc := range oc.Routes {
-		rt, err := p.buildRoute(g, c, rc, issuers[rc.Issuer], handle, bound, users)
+		rt, err := p.buildRoute(g, c, rc, issuers[rc.Issuer], bound, users)
 		if err != nil {
 			return fmt.Errorf("outbound.routes[%s]: %w", rc.Name, err)
 		}
 		o.Routes = append(o.Routes, rt)
-		keys = append(keys, routeKeys(p, rc, issuers[rc.Issuer])...)
 	}
 	g.activate = append(g.activate, func() {
 		p.tokens.SetMaxEntries(c.Tokens.MaxEntries)
 		for _, i := range issuers {
 			i.budget.SetLimit(c.Tokens.MaxRequestsPerHour)
 		}
-		p.tokens.Retain(keys)
+		p.tokens.Retain(slices.Collect(maps.Keys(users)))
 	})
 	gate, err := outbound.New(o)
 	if err != nil {
@@ -95,7 +88,7 @@ func tokenKey(p *process, rc config.Route, grant string, i *authServer) tokencac
 	})
 }
 
-func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i *authServer, handle func(engine.UpstreamOptions) (*engine.Upstream, error), bound map[string]string, users map[tokencache.Key][]string) (outbound.Route, error) {
+func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i *authServer, bound map[string]string, users map[tokencache.Key][]string) (outbound.Route, error) {
 	uo := engine.UpstreamOptions{
 		Scheme: rc.Upstream.Scheme, Authority: rc.Upstream.Host, UnixSocket: rc.Upstream.Socket,
 		Protocol: engine.Protocol(rc.Protocol), ServerName: rc.ServerName, ProxyURL: c.Outbound.ProxyURL.URL(),
@@ -112,7 +105,7 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 			return outbound.Route{}, fmt.Errorf("ca_file: %w", err)
 		}
 	}
-	u, err := handle(uo)
+	u, err := g.newUpstream(uo)
 	if err != nil {
 		return outbound.Route{}, err
 	}

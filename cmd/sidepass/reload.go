@@ -23,7 +23,8 @@ func (s *sidecar) reloads(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	var group errgroup.Group
-	group.Go((&watcher{files: s.watched, changed: s.reload, log: s.o.Log}).bind(ctx))
+	w := &watcher{files: s.watched, changed: s.reload, log: s.o.Log}
+	group.Go(func() error { return w.run(ctx) })
 	for {
 		select {
 		case <-hangup:

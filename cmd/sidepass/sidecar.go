@@ -339,13 +339,14 @@ func loopback(authority string) bool {
 	return ok && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
-// runKeys starts the refresh of key sets that this generation needs and ends that of others.
+// runKeys is startKeys at start, where a reload may already be under way.
 func (s *sidecar) runKeys(g *generation) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.startKeys(g)
 }
 
+// startKeys starts the refresh of the key sets that a generation needs and that is not running. The caller holds reloading.
 func (s *sidecar) startKeys(g *generation) {
 	for key, keys := range g.keys {
 		if s.running[key] != nil {

@@ -32,11 +32,6 @@ type watcher struct {
 	log     *zap.Logger
 }
 
-// bind is run for a group.
-func (w *watcher) bind(ctx context.Context) func() error {
-	return func() error { return w.run(ctx) }
-}
-
 // run watches until ctx ends.
 func (w *watcher) run(ctx context.Context) error {
 	notify, err := fsnotify.NewWatcher()
