@@ -70,7 +70,7 @@ type generation struct {
 
 // explainer judges a token step by step, as the gate's verifier does at once.
 type explainer interface {
-	Explain(ctx context.Context, compact string) ([]verify.Step, *verify.Token)
+	Explain(ctx context.Context, compact string, held verify.Possession) ([]verify.Step, *verify.Token)
 }
 
 // route is an outbound route as readiness, status and prefetch see it.

@@ -236,7 +236,7 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	}
 	e.Steps = append(e.Steps, fact{"rule", v.Note.Rule})
 	if token != "" {
-		steps, _ := g.judge.Explain(ctx, token)
+		steps, _ := g.judge.Explain(ctx, token, verify.Possession{})
 		for _, step := range steps {
 			e.Steps = append(e.Steps, fact{step.Name, outcome(step.Err)})
 		}

@@ -20,9 +20,9 @@ import (
 
 // Verifier says whether a token is good; a *[verify.Verifier] is one.
 type Verifier interface {
-	// Verify judges a token in its compact form, which it clones if it keeps it. It may block until ctx ends. Its error
-	// is a *[verify.Error].
-	Verify(ctx context.Context, compact string) (*verify.Token, error)
+	// Verify judges a token in its compact form, which it clones if it keeps it, and whether a sender who shows this may use
+	// it. It may block until ctx ends. Its error is a *[verify.Error].
+	Verify(ctx context.Context, compact string, held verify.Possession) (*verify.Token, error)
 }
 
 // Mode says what becomes of a request whose token or rule refuses it.
@@ -197,7 +197,7 @@ func (g *Gate) token(ctx context.Context, h proxy.Fields) (*verify.Token, *refus
 	if no != nil {
 		return nil, no
 	}
-	tok, err := g.verifier.Verify(ctx, compact)
+	tok, err := g.verifier.Verify(ctx, compact, verify.Possession{})
 	if err == nil && tok != nil {
 		return tok, nil
 	}

@@ -311,7 +311,9 @@ func TestAdmitAllocates(t *testing.T) {
 // fixed is a verifier that says yes.
 type fixed struct{ tok *verify.Token }
 
-func (f fixed) Verify(context.Context, string) (*verify.Token, error) { return f.tok, nil }
+func (f fixed) Verify(context.Context, string, verify.Possession) (*verify.Token, error) {
+	return f.tok, nil
+}
 
 func TestNewReportsEveryProblem(t *testing.T) {
 	good := filled(Options{

@@ -48,7 +48,7 @@ func (a app) String() string { return string(a) }
 // tokens is a verifier that knows tokens by their text.
 type tokens map[string]*verify.Token
 
-func (ts tokens) Verify(_ context.Context, compact string) (*verify.Token, error) {
+func (ts tokens) Verify(_ context.Context, compact string, _ verify.Possession) (*verify.Token, error) {
 	if tok := ts[compact]; tok != nil {
 		return tok, nil
 	}
@@ -58,12 +58,14 @@ func (ts tokens) Verify(_ context.Context, compact string) (*verify.Token, error
 // failing is a verifier that refuses everything.
 type failing struct{ err error }
 
-func (f failing) Verify(context.Context, string) (*verify.Token, error) { return nil, f.err }
+func (f failing) Verify(context.Context, string, verify.Possession) (*verify.Token, error) {
+	return nil, f.err
+}
 
 // unasked fails the test when a token is judged that should not be.
 type unasked struct{ t *testing.T }
 
-func (u unasked) Verify(_ context.Context, compact string) (*verify.Token, error) {
+func (u unasked) Verify(_ context.Context, compact string, _ verify.Possession) (*verify.Token, error) {
 	u.t.Error("the verifier was asked")
 	return nil, &verify.Error{Reason: proxy.InternalError}
 }

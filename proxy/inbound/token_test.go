@@ -33,7 +33,7 @@ func token(c claims) *verify.Token {
 	if err != nil {
 		panic(err)
 	}
-	tok, err := v.Introspected(issuer, string(text))
+	tok, err := v.Introspected(issuer, string(text), verify.Possession{})
 	if err != nil {
 		panic(err)
 	}

@@ -127,11 +127,12 @@ func (i *Introspector) read(text string, asked time.Time) (*answer, *failure) {
 	}
 	a := &answer{active: true, text: text}
 	a.until = asked.Add(i.o.MaxAge)
-	token, refused := i.judge(a)
+	token, refused := i.judge(a, verify.Possession{})
 	var why *verify.Error
 	switch {
 	case errors.As(refused, &why) && why.Reason == proxy.MalformedToken:
 		return nil, garbage(why.Detail)
+	case errors.As(refused, &why) && why.Reason == proxy.BindingFailed: // who may use it is judged at each use, as its time is
 	case refused != nil: // it is judged again at each use, and asked about again soon
 		a.until = asked.Add(min(i.o.MaxAge, inactiveFor))
 	case !token.Expiry.IsZero() && token.Expiry.Before(a.until):

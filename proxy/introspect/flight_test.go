@@ -148,7 +148,7 @@ func TestACallerThatGivesUp(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			began := time.Now()
-			_, err := w.Verify(ctx, opaque)
+			_, err := w.Verify(ctx, opaque, verify.Possession{})
 			var e *verify.Error
 			if !errors.As(err, &e) || e.Reason != proxy.IntrospectionUnavailable || time.Since(began) != 100*time.Millisecond {
 				t.Errorf("%v after %s", err, time.Since(began))
@@ -197,7 +197,7 @@ func TestAFloodOfMadeUpTokens(t *testing.T) {
 		var mu sync.Mutex
 		for n := range 2 * maxFlights {
 			wg.Go(func() {
-				_, err := w.Verify(t.Context(), fmt.Sprint("made-up-", n))
+				_, err := w.Verify(t.Context(), fmt.Sprint("made-up-", n), verify.Possession{})
 				mu.Lock()
 				defer mu.Unlock()
 				if err.(*verify.Error).Reason == proxy.Inactive {
@@ -321,7 +321,7 @@ func TestOneTrialAtATime(t *testing.T) {
 		w.idp.sayAll(nil)
 		time.Sleep(2 * firstStep)
 		for n := range 20 {
-			wg.Go(func() { _, _ = w.Verify(t.Context(), fmt.Sprint("c", n)) })
+			wg.Go(func() { _, _ = w.Verify(t.Context(), fmt.Sprint("c", n), verify.Possession{}) })
 		}
 		wg.Wait()
 		w.idp.asked()
@@ -438,7 +438,7 @@ func TestAQuestionIsBoundedInTime(t *testing.T) {
 			t.Errorf("%q", said)
 		}
 		began = time.Now()
-		if steps, _ := w.Explain(t.Context(), "a"); time.Since(began) != 3*time.Second || steps[0].Err == nil || steps[0].Err.Detail != "the issuer idp did not answer about a token within 3s" {
+		if steps, _ := w.Explain(t.Context(), "a", verify.Possession{}); time.Since(began) != 3*time.Second || steps[0].Err == nil || steps[0].Err.Detail != "the issuer idp did not answer about a token within 3s" {
 			t.Errorf("%v after %s", steps, time.Since(began))
 		}
 	})

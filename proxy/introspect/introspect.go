@@ -102,11 +102,11 @@ func New(o Options) (*Introspector, error) {
 // Verify judges a token in the form in which a request carries it. The error is always a [*verify.Error]. It may block, until
 // ctx ends, for keys or for the issuer's answer. It keeps no reference to compact.
 //
-// For a token whose answer is known and was judged before, the time and the revocations are checked again; that takes no parsing
+// For a token whose answer is known and was judged before, the time, the binding and the revocations are checked again; that takes no parsing
 // and no allocation.
-func (i *Introspector) Verify(ctx context.Context, compact string) (*verify.Token, error) {
+func (i *Introspector) Verify(ctx context.Context, compact string, held verify.Possession) (*verify.Token, error) {
 	if verify.IsJWT(compact) {
-		return i.o.Verifier.Verify(ctx, compact)
+		return i.o.Verifier.Verify(ctx, compact, held)
 	}
 	if err := i.unfit(compact); err != nil {
 		return nil, err
@@ -116,22 +116,22 @@ func (i *Introspector) Verify(ctx context.Context, compact string) (*verify.Toke
 	a := i.o.Cache.get(entryKey{i.server, token}, time.Now())
 	if a != nil {
 		i.o.Observer.CacheLookup(verify.CacheHit)
-		return i.judge(a)
+		return i.judge(a, held)
 	}
 	i.o.Observer.CacheLookup(verify.CacheMiss)
 	a, err := i.ask(ctx, token, compact)
 	if err != nil {
 		return nil, err
 	}
-	return i.judge(a)
+	return i.judge(a, held)
 }
 
 // Explain judges a token as [Introspector.Verify] does, without the cache and whether or not the issuer is left alone just now, and
 // returns the checks in the order in which they were made. Only the last can have failed; the token is nil if it did. A
 // failure's detail says why there is no answer.
-func (i *Introspector) Explain(ctx context.Context, compact string) ([]verify.Step, *verify.Token) {
+func (i *Introspector) Explain(ctx context.Context, compact string, held verify.Possession) ([]verify.Step, *verify.Token) {
 	if verify.IsJWT(compact) {
-		return i.o.Verifier.Explain(ctx, compact)
+		return i.o.Verifier.Explain(ctx, compact, held)
 	}
 	if err := i.unfit(compact); err != nil {
 		return []verify.Step{{Name: "format", Err: err}}, nil
@@ -151,7 +151,7 @@ func (i *Introspector) Explain(ctx context.Context, compact string) ([]verify.St
 	if err != nil {
 		return steps, nil
 	}
-	more, token := i.o.Verifier.ExplainIntrospected(i.o.Issuer, a.text)
+	more, token := i.o.Verifier.ExplainIntrospected(i.o.Issuer, a.text, held)
 	return append(steps, more...), token
 }
 
@@ -166,7 +166,7 @@ func (i *Introspector) unfit(compact string) *verify.Error {
 }
 
 // judge holds an answer against what is expected of tokens now.
-func (i *Introspector) judge(a *answer) (*verify.Token, error) {
+func (i *Introspector) judge(a *answer, held verify.Possession) (*verify.Token, error) {
 	if !a.active {
 		return nil, i.refuse(proxy.Inactive)
 	}
@@ -174,9 +174,13 @@ func (i *Introspector) judge(a *answer) (*verify.Token, error) {
 		if err := i.o.Verifier.Recheck(j.token); err != nil {
 			return nil, err
 		}
+		if err := j.token.HeldBy(held); err != nil {
+			err.Issuer = i.o.Issuer
+			return nil, err
+		}
 		return j.token, nil
 	}
-	token, err := i.o.Verifier.Introspected(i.o.Issuer, a.text)
+	token, err := i.o.Verifier.Introspected(i.o.Issuer, a.text, held)
 	if err != nil {
 		return nil, err
 	}

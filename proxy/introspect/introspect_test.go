@@ -91,7 +91,7 @@ func TestWhatTheIssuerSays(t *testing.T) {
 					t.Errorf("%+v names no issuer", e)
 				}
 			}
-			steps, token := w.Explain(t.Context(), opaque)
+			steps, token := w.Explain(t.Context(), opaque, verify.Possession{})
 			last := steps[len(steps)-1]
 			if (last.Err == nil) != (c.want == proxy.OK) || (token == nil) != (last.Err != nil) || last.Err != nil && last.Err.Reason != c.want {
 				t.Errorf("Explain says otherwise: %v", steps)
@@ -132,7 +132,7 @@ func TestNoJWTIsAskedAbout(t *testing.T) {
 		b64([]byte(`{"alg":"EdDSA"}`)) + "=.e30=.AAAA":                proxy.MalformedToken,
 	} {
 		w.refuse(token, want)
-		if steps, _ := w.Explain(t.Context(), token); steps[len(steps)-1].Err == nil || steps[len(steps)-1].Err.Reason != want {
+		if steps, _ := w.Explain(t.Context(), token, verify.Possession{}); steps[len(steps)-1].Err == nil || steps[len(steps)-1].Err.Reason != want {
 			t.Errorf("Explain says otherwise: %v", steps)
 		}
 	}
@@ -151,7 +151,7 @@ func TestWhatIsNotWorthAQuestion(t *testing.T) {
 	w := newWorld(t, nil)
 	w.refuse("", proxy.MalformedToken)
 	w.refuse(strings.Repeat("x", verify.MaxTokenBytes+1), proxy.MalformedToken)
-	if steps, token := w.Explain(t.Context(), ""); len(steps) != 1 || steps[0].Err == nil || token != nil {
+	if steps, token := w.Explain(t.Context(), "", verify.Possession{}); len(steps) != 1 || steps[0].Err == nil || token != nil {
 		t.Errorf("Explain says otherwise: %v", steps)
 	}
 	if n := w.idp.asked(); n != 0 {
@@ -247,7 +247,7 @@ func TestNothingOfTheRequestIsKept(t *testing.T) {
 	buffer := []byte(opaque)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the caller is gone before the question is asked
-	_, err := w.Verify(ctx, unsafe.String(&buffer[0], len(buffer)))
+	_, err := w.Verify(ctx, unsafe.String(&buffer[0], len(buffer)), verify.Possession{})
 	if e, ok := err.(*verify.Error); !ok || e.Reason != proxy.IntrospectionUnavailable {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestTheCachedPathDoesNotAllocate(t *testing.T) {
 	ctx := t.Context()
 	for name, token := range map[string]string{"opaque": opaque, "long": long, "JWT": w.idp.mint(nil)} {
 		if n := testing.AllocsPerRun(200, func() {
-			if _, err := w.Verify(ctx, token); err != nil {
+			if _, err := w.Verify(ctx, token, verify.Possession{}); err != nil {
 				t.Fatal(err)
 			}
 		}); n != 0 {
@@ -292,7 +292,7 @@ func BenchmarkCached(b *testing.B) {
 	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := w.Verify(ctx, opaque); err != nil {
+		if _, err := w.Verify(ctx, opaque, verify.Possession{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -310,7 +310,7 @@ func FuzzAnswer(f *testing.F) {
 		if no != nil {
 			return
 		}
-		token, err := w.judge(a)
+		token, err := w.judge(a, verify.Possession{})
 		if err == nil {
 			lawful(t, text, token)
 		}

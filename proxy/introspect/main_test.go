@@ -261,7 +261,7 @@ func (w *world) take(list *[]string) string {
 
 func (w *world) accept(token string) *verify.Token {
 	w.t.Helper()
-	got, err := w.Verify(w.t.Context(), token)
+	got, err := w.Verify(w.t.Context(), token, verify.Possession{})
 	if err != nil || got == nil {
 		w.t.Fatalf("refused with %v; it must be accepted", err)
 	}
@@ -270,7 +270,7 @@ func (w *world) accept(token string) *verify.Token {
 
 func (w *world) refuse(token string, want proxy.Reason) *verify.Error {
 	w.t.Helper()
-	got, err := w.Verify(w.t.Context(), token)
+	got, err := w.Verify(w.t.Context(), token, verify.Possession{})
 	var e *verify.Error
 	if !errors.As(err, &e) || got != nil {
 		w.t.Fatalf("accepted, or %v; it must be refused with %s", err, want)

@@ -99,7 +99,7 @@ func TestWhatIsSaidOfAFailure(t *testing.T) {
 				}
 			}
 			w.mute(said)
-			if steps, token := w.Explain(t.Context(), opaque); len(steps) != 1 || steps[0].Name != "introspection" || steps[0].Err == nil || steps[0].Err.Reason != proxy.IntrospectionUnavailable || steps[0].Err.Detail != said || token != nil {
+			if steps, token := w.Explain(t.Context(), opaque, verify.Possession{}); len(steps) != 1 || steps[0].Name != "introspection" || steps[0].Err == nil || steps[0].Err.Reason != proxy.IntrospectionUnavailable || steps[0].Err.Detail != said || token != nil {
 				t.Errorf("Explain says %v, want %q", steps, said)
 			}
 		})

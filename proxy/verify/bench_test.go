@@ -45,11 +45,11 @@ func BenchmarkRefused(b *testing.B) {
 func benchmark(b *testing.B, w *world, tokens []string, want proxy.Reason) {
 	b.Helper()
 	for _, token := range tokens {
-		_, _ = w.Verify(b.Context(), token)
+		_, _ = w.Verify(b.Context(), token, Possession{})
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		_, err := w.Verify(b.Context(), tokens[i%len(tokens)])
+		_, err := w.Verify(b.Context(), tokens[i%len(tokens)], Possession{})
 		got := proxy.OK
 		if e, ok := err.(*Error); ok {
 			got = e.Reason

@@ -110,13 +110,16 @@ func (c *Cache) refuse(id digest, j *judgement) {
 }
 
 // cached judges a token by what is remembered of it. Both results are nil when that is not enough.
-func (v *Verifier) cached(id digest, now time.Time) (*Token, *Error) {
+func (v *Verifier) cached(id digest, now time.Time, held Possession) (*Token, *Error) {
 	if e, ok := v.cache.good.GetIfPresent(id); ok {
 		if t := v.trusts[e.token.Issuer]; t != nil && t.policy == e.policy && e.published(t) {
 			v.lookup(CacheHit)
 			err := v.inTime(t, e.token, now)
 			if err != nil && err.Reason != proxy.NotYetValid { // it never becomes good again
 				v.cache.good.Invalidate(id)
+			}
+			if err == nil {
+				err = e.token.HeldBy(held)
 			}
 			if err == nil {
 				err = v.revoked(e.token)

@@ -57,7 +57,7 @@ func TestNothingOfTheRequestIsKept(t *testing.T) {
 	w := cachedWorld(t, nil)
 	token := w.mint(nil)
 	buffer := []byte(token)
-	got, err := w.Verify(t.Context(), unsafe.String(&buffer[0], len(buffer)))
+	got, err := w.Verify(t.Context(), unsafe.String(&buffer[0], len(buffer)), Possession{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestTheCachedPathDoesNotAllocate(t *testing.T) {
 	token := w.mint(m{"department": "finance", "org": m{"tier": "gold"}})
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(200, func() {
-		got, err := w.Verify(ctx, token)
+		got, err := w.Verify(ctx, token, Possession{})
 		if err != nil || !got.HasScope("read:orders") || got.HasScope("x") || !got.HasClaim("department", "finance") || !got.HasClaim("/org/tier", "gold") {
 			t.Fatal("refused, or not as it should be")
 		}
@@ -287,7 +287,7 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for n := range 200 {
 				i := (n*7 + g) % len(tokens)
-				got, err := w.Verify(t.Context(), tokens[i])
+				got, err := w.Verify(t.Context(), tokens[i], Possession{})
 				if err != nil || got.ID != fmt.Sprint(i) || !got.HasScope(fmt.Sprint("s", i)) {
 					t.Errorf("token %d: %v, %+v", i, err, got)
 					return

@@ -35,6 +35,7 @@ func (j *judgement) read() *Error {
 		}
 	}
 	t.Client = clientOf(j.claims)
+	t.confirmation = confirmationOf(j.claims)
 	return nil
 }
 
@@ -121,15 +122,6 @@ func (j *judgement) noAudience() *Error {
 		return nil
 	}
 	return refuse(proxy.WrongAudience, "The token names no audience.")
-}
-
-// binding refuses tokens that are of use only together with a proof of possession (RFC 9449, section 7.2; RFC 8705,
-// section 3): as a plain bearer token nobody proved anything.
-func (j *judgement) binding(context.Context) *Error {
-	if _, ok := j.claims.member(0, "cnf"); ok {
-		return refuse(proxy.BindingFailed, "")
-	}
-	return nil
 }
 
 // requiredClaims asks for the claims that the profile (RFC 9068, section 2.2) and the configuration require. The issuer, the

@@ -384,12 +384,12 @@ func TestIntrospectedTokens(t *testing.T) {
 		other.Name, other.Issuer = "other", "https://other.example"
 		o.Trusts = append(o.Trusts, other)
 	})
-	got, err := w.Introspected("idp", asJSON(good))
+	got, err := w.Introspected("idp", asJSON(good), Possession{})
 	if err != nil || got.Client != "c1" || got.Subject != "alice" || !got.HasScope("read:orders") || got.Issuer != goodIssuer || got.IssuerName != "idp" || got.Expiry.Unix() != now+300 {
 		t.Fatalf("%v: %+v", err, got)
 	}
 	for _, change := range []m{{"iss": goodIssuer}, {"exp": nil}, {"aud": []string{"x", goodAud}}} {
-		if _, err := w.Introspected("idp", asJSON(merge(good, change))); err != nil {
+		if _, err := w.Introspected("idp", asJSON(merge(good, change)), Possession{}); err != nil {
 			t.Errorf("%v: %v", change, err)
 		}
 	}
@@ -400,15 +400,15 @@ func TestIntrospectedTokens(t *testing.T) {
 		{m{"iss": "https://evil.example"}, proxy.UntrustedIssuer}, {m{"iss": "https://other.example"}, proxy.UntrustedIssuer}, {m{"aud": nil}, proxy.WrongAudience}, {m{"aud": "x"}, proxy.WrongAudience},
 		{m{"exp": now - 100}, proxy.Expired}, {m{"exp": "x"}, proxy.MalformedToken}, {m{"nbf": now + 100}, proxy.NotYetValid}, {m{"cnf": m{"jkt": "x"}}, proxy.BindingFailed}, {m{"client_id": "c2"}, proxy.ClientNotAllowed},
 	} {
-		_, err := w.Introspected("idp", asJSON(merge(good, c.change)))
+		_, err := w.Introspected("idp", asJSON(merge(good, c.change)), Possession{})
 		if e, ok := err.(*Error); !ok || e.Reason != c.want {
 			t.Errorf("%v: %v, want %s", c.change, err, c.want)
 		}
 	}
-	if _, err := w.Introspected("nobody", asJSON(good)); err == nil {
+	if _, err := w.Introspected("nobody", asJSON(good), Possession{}); err == nil {
 		t.Error("an issuer that is not trusted")
 	}
-	if _, err := w.Introspected("idp", `{"active":true,"active":true}`); err == nil {
+	if _, err := w.Introspected("idp", `{"active":true,"active":true}`, Possession{}); err == nil {
 		t.Error("a member twice")
 	}
 }

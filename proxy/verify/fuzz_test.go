@@ -23,7 +23,7 @@ var seeds = []string{
 // signed it, and its claims, read by another parser, are what was asked for.
 func holds(t *testing.T, w *world, token string) {
 	t.Helper()
-	got, err := w.Verify(t.Context(), token)
+	got, err := w.Verify(t.Context(), token, Possession{})
 	if err != nil {
 		var e *Error
 		if !errors.As(err, &e) || got != nil || e.Reason == "" || e.Reason == "ok" {

@@ -462,17 +462,17 @@ func TestKeysAreFetchedOnceForAnUnknownKid(t *testing.T) {
 	next := pair("ES256", "next", "next")
 	w := newWorld(t, nil)
 	w.keys.next = keySet(w.rs.jwk(nil), next.jwk(nil))
-	if _, err := w.Verify(t.Context(), next.jwt(next.header(nil), claims(nil))); err != nil {
+	if _, err := w.Verify(t.Context(), next.jwt(next.header(nil), claims(nil)), Possession{}); err != nil {
 		t.Errorf("a new key: %v", err)
 	}
 	if w.keys.refetches != 1 {
 		t.Errorf("%d refetches, want 1", w.keys.refetches)
 	}
-	if _, err := w.Verify(t.Context(), next.jwt(next.header(m{"kid": "x"}), claims(nil))); err == nil || w.keys.refetches != 2 {
+	if _, err := w.Verify(t.Context(), next.jwt(next.header(m{"kid": "x"}), claims(nil)), Possession{}); err == nil || w.keys.refetches != 2 {
 		t.Errorf("an unknown key: %v, %d refetches", err, w.keys.refetches)
 	}
 	for _, token := range []string{w.mint(nil), w.mint(m{"exp": 1}), w.mint(m{"iss": "x"}), w.mint(nil) + "AAAA", w.rs.jwt(w.rs.header(m{"alg": "RS512", "kid": "y"}), claims(nil))} {
-		_, _ = w.Verify(t.Context(), token)
+		_, _ = w.Verify(t.Context(), token, Possession{})
 	}
 	if w.keys.refetches != 2 {
 		t.Errorf("%d refetches for tokens whose keys are known, or whose algorithm or issuer is not", w.keys.refetches-2)

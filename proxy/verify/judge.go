@@ -15,6 +15,7 @@ import (
 type judgement struct {
 	v            *Verifier
 	compact      string // of an introspected token: the issuer's answer
+	held         Possession
 	now          time.Time
 	introspected bool
 
@@ -49,9 +50,9 @@ var checks = [...]check{
 	{"time", (*judgement).times},
 	{"audience", (*judgement).audience},
 	{"signature", (*judgement).verifySignature},
-	{"binding", (*judgement).binding},
 	{"required claims", (*judgement).requiredClaims},
 	{"client", (*judgement).client},
+	{"binding", (*judgement).binding},
 	{"revocation", (*judgement).revocation},
 }
 

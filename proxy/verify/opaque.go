@@ -54,9 +54,9 @@ var answerChecks = [...]check{
 	{"type", (*judgement).answeredType},
 	{"time", (*judgement).times},
 	{"audience", (*judgement).audience},
-	{"binding", (*judgement).binding},
 	{"required claims", (*judgement).requiredClaims},
 	{"client", (*judgement).client},
+	{"binding", (*judgement).binding},
 	{"revocation", (*judgement).revocation},
 }
 
@@ -64,8 +64,8 @@ var answerChecks = [...]check{
 // text of its answer, which [Active] was true of. Claims are checked as those of a JWT are, except that `iss` and `exp` may be
 // absent and that nothing is signed. The error is always an [*Error]; malformed_token says that the answer is of no use, and
 // nothing of the token.
-func (v *Verifier) Introspected(issuer string, answer string) (*Token, error) {
-	j, no := v.introspection(issuer, answer)
+func (v *Verifier) Introspected(issuer, answer string, held Possession) (*Token, error) {
+	j, no := v.introspection(issuer, answer, held)
 	if no != nil {
 		return nil, no
 	}
@@ -76,18 +76,18 @@ func (v *Verifier) Introspected(issuer string, answer string) (*Token, error) {
 }
 
 // ExplainIntrospected judges an answer as [Verifier.Introspected] does, and returns the checks as [Verifier.Explain] does.
-func (v *Verifier) ExplainIntrospected(issuer string, answer string) ([]Step, *Token) {
-	j, no := v.introspection(issuer, answer)
+func (v *Verifier) ExplainIntrospected(issuer, answer string, held Possession) ([]Step, *Token) {
+	j, no := v.introspection(issuer, answer, held)
 	if no != nil {
 		return []Step{{"issuer", no}}, nil
 	}
 	return j.explain(context.Background(), answerChecks[:])
 }
 
-func (v *Verifier) introspection(issuer, answer string) (*judgement, *Error) {
+func (v *Verifier) introspection(issuer, answer string, held Possession) (*judgement, *Error) {
 	for _, t := range v.trusts {
 		if t.Name == issuer {
-			return &judgement{v: v, now: v.now(), introspected: true, trust: t, compact: answer}, nil
+			return &judgement{v: v, now: v.now(), introspected: true, trust: t, compact: answer, held: held}, nil
 		}
 	}
 	return nil, refuse(proxy.UntrustedIssuer, "")

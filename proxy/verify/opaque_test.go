@@ -83,14 +83,14 @@ func TestExplainIntrospected(t *testing.T) {
 		"not an answer": {m{"jti": 1}, proxy.MalformedToken, "answer"},
 	} {
 		text := asJSON(merge(good, c.change))
-		steps, token := w.ExplainIntrospected("idp", text)
-		direct, err := w.Introspected("idp", text)
+		steps, token := w.ExplainIntrospected("idp", text, Possession{})
+		direct, err := w.Introspected("idp", text, Possession{})
 		last := steps[len(steps)-1]
 		if last.Name != c.last || (token == nil) != (direct == nil) || (last.Err == nil) != (err == nil) || (err == nil) != (c.want == proxy.OK) || err != nil && (last.Err.Reason != c.want || err.(*Error).Reason != c.want || last.Err.Issuer != "idp") {
 			t.Errorf("%s: %v, and %v", name, steps, err)
 		}
 	}
-	if steps, token := w.ExplainIntrospected("nobody", asJSON(good)); token != nil || len(steps) != 1 || steps[0].Err.Reason != proxy.UntrustedIssuer {
+	if steps, token := w.ExplainIntrospected("nobody", asJSON(good), Possession{}); token != nil || len(steps) != 1 || steps[0].Err.Reason != proxy.UntrustedIssuer {
 		t.Errorf("an issuer that is not trusted: %v", steps)
 	}
 }

@@ -124,7 +124,7 @@ func TestTheCachedPathWithRevocationsDoesNotAllocate(t *testing.T) {
 	w := cachedWorld(t, func(o *Options) { o.Observer, o.Revocations = Observer{}, list })
 	token, ctx := w.mint(nil), t.Context()
 	if n := testing.AllocsPerRun(200, func() {
-		if _, err := w.Verify(ctx, token); err != nil {
+		if _, err := w.Verify(ctx, token, Possession{}); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {

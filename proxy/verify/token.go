@@ -20,8 +20,9 @@ type Token struct {
 	// introspected token.
 	Expiry, NotBefore, IssuedAt time.Time
 
-	claims document
-	scopes []string // sorted
+	claims       document
+	scopes       []string // sorted
+	confirmation confirmation
 }
 
 // HasScope says whether the token has exactly this scope.

@@ -71,9 +71,12 @@ func New(o Options) (*Verifier, error) {
 // Verify judges a token in the compact serialization (RFC 7515, section 7.1). The error is always an [*Error]. It may
 // block, until ctx ends, for the keys of the token's issuer. It keeps no reference to compact.
 //
-// For a token that was verified before, the time and the revocations are checked again, and that its key is still published
+// A token that is bound to a key (RFC 7800) is good only together with what its sender holds. Where held says DPoP, the caller
+// goes on to hold the request's proof against [Token.KeyThumbprint].
+//
+// For a token that was verified before, the time, the binding and the revocations are checked again, and that its key is still published
 // where the issuer's key set was replaced; that takes no parsing and no allocation.
-func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
+func (v *Verifier) Verify(ctx context.Context, compact string, held Possession) (*Token, error) {
 	now := v.now()
 	cache := v.cache
 	if len(compact) > MaxTokenBytes {
@@ -82,18 +85,18 @@ func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
 	var id digest
 	if cache != nil {
 		id = digestOf(compact)
-		if token, err := v.cached(id, now); err != nil {
+		if token, err := v.cached(id, now, held); err != nil {
 			return nil, err
 		} else if token != nil {
 			return token, nil
 		}
 	}
-	j := judgement{v: v, compact: compact, now: now}
+	j := judgement{v: v, compact: compact, held: held, now: now}
 	err := j.run(ctx, checks[:])
 	switch {
 	case cache == nil:
-	case err == nil, err.Reason == proxy.Revoked, err.Reason == proxy.RevocationsUnavailable:
-		cache.keep(id, &j) // a revoked token sent again and again must not cost a signature each time
+	case err == nil, err.Reason == proxy.BindingFailed, err.Reason == proxy.Revoked, err.Reason == proxy.RevocationsUnavailable:
+		cache.keep(id, &j) // it is judged again at each use; a revoked token that comes again and again must not cost a signature each time
 	case err.Reason == proxy.BadSignature:
 		cache.refuse(id, &j)
 	}
@@ -104,7 +107,7 @@ func (v *Verifier) Verify(ctx context.Context, compact string) (*Token, error) {
 }
 
 // Recheck judges again a token that this Verifier accepted before: its time, and whether it was revoked since. It does not
-// block or allocate, and it does not ask whether the token's key is still published. The error is always an [*Error].
+// block or allocate, and it asks neither whether the token's key is still published nor who holds the token. The error is always an [*Error].
 func (v *Verifier) Recheck(t *Token) error {
 	trust := v.trusts[t.Issuer]
 	if trust == nil {
@@ -131,8 +134,8 @@ type Step struct {
 
 // Explain judges a token as [Verifier.Verify] does, without the cache, and returns the checks in the order in which they
 // were made. Only the last can have failed; the token is nil if it did.
-func (v *Verifier) Explain(ctx context.Context, compact string) ([]Step, *Token) {
-	j := judgement{v: v, compact: compact, now: v.now()}
+func (v *Verifier) Explain(ctx context.Context, compact string, held Possession) ([]Step, *Token) {
+	j := judgement{v: v, compact: compact, held: held, now: v.now()}
 	return j.explain(ctx, checks[:])
 }
 

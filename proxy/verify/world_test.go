@@ -283,11 +283,11 @@ func (w *world) mint(change m) string { return w.rs.jwt(w.rs.header(nil), claims
 
 func (w *world) accept(t testing.TB, token string) *Token {
 	t.Helper()
-	got, err := w.Verify(t.Context(), token)
+	got, err := w.Verify(t.Context(), token, Possession{})
 	if err != nil {
 		t.Fatalf("refused with %v; it must be accepted", err)
 	}
-	if steps, same := w.Explain(t.Context(), token); same == nil || len(steps) != len(checks) {
+	if steps, same := w.Explain(t.Context(), token, Possession{}); same == nil || len(steps) != len(checks) {
 		t.Errorf("Explain says otherwise: %v", steps)
 	}
 	return got
@@ -295,7 +295,7 @@ func (w *world) accept(t testing.TB, token string) *Token {
 
 func (w *world) refuse(t testing.TB, token string, want proxy.Reason) *Error {
 	t.Helper()
-	got, err := w.Verify(t.Context(), token)
+	got, err := w.Verify(t.Context(), token, Possession{})
 	var e *Error
 	if !errors.As(err, &e) || got != nil {
 		t.Fatalf("accepted, or %v; it must be refused with %s", err, want)
@@ -308,7 +308,7 @@ func (w *world) refuse(t testing.TB, token string, want proxy.Reason) *Error {
 			t.Errorf("the error %q holds a part of the token", e)
 		}
 	}
-	steps, none := w.Explain(t.Context(), token)
+	steps, none := w.Explain(t.Context(), token, Possession{})
 	if none != nil || steps[len(steps)-1].Err.Reason != want {
 		t.Errorf("Explain says otherwise: %v", steps)
 	}
