@@ -11,13 +11,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
 // files checks every file that a value names: it must be usable at start, or the
 // configuration is not.
 func (v *validator) files() {
-	for _, r := range references(v.cfg) {
+	all := references(v.cfg)
+	for _, r := range all {
 		err := checkFile(r.purpose, r.File)
 		switch {
 		case err == nil:
@@ -27,22 +29,34 @@ func (v *validator) files() {
 			v.problem(r.Path, "the file "+shown(r.File)+" "+err.Error(), fileHint(r.purpose))
 		}
 	}
-	for i, issuer := range v.cfg.Issuers {
-		v.pair(elementPath("issuers", i)+".client", issuer.Client.CertFile, issuer.Client.KeyFile)
+	for i := range v.cfg.Issuers {
+		v.pair(all, elementPath("issuers", i)+".client")
 	}
-	if in := v.cfg.Inbound; in != nil {
-		v.pair("inbound.tls", in.TLS.CertFile, in.TLS.KeyFile)
-	}
+	v.pair(all, "inbound.tls")
 }
 
-// pair checks that a certificate and a key, each good, belong together.
-func (v *validator) pair(path, cert, key string) {
-	if cert == "" || key == "" || v.problems.fails(path+".cert_file") || v.problems.fails(path+".key_file") {
+// pair checks that a certificate and a key, each good, belong together. Where both have a last good content, as while one is
+// written after the other, neither is usable until they do.
+func (v *validator) pair(all []Reference, path string) {
+	at := func(path string) int { return slices.IndexFunc(all, func(r Reference) bool { return r.Path == path }) }
+	c, k := at(path+".cert_file"), at(path+".key_file")
+	if c < 0 || k < 0 || v.broken(all[c]) || v.broken(all[k]) {
 		return
 	}
-	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-		v.problem(path+".key_file", "the key does not belong to the certificate in cert_file", "give the private key, in PEM, that the certificate was made for")
+	cert, key := all[c], all[k]
+	if _, err := tls.LoadX509KeyPair(cert.File, key.File); err == nil {
+		return
 	}
+	if v.keepsLastGood != nil && v.keepsLastGood(cert.File) && v.keepsLastGood(key.File) {
+		v.unusable = append(v.unusable, UnusableFile{cert, "holds a certificate that the key in key_file does not belong to"}, UnusableFile{key, "holds a key that does not belong to the certificate in cert_file"})
+		return
+	}
+	v.problem(key.Path, "the key does not belong to the certificate in cert_file", "give the private key, in PEM, that the certificate was made for")
+}
+
+// broken says whether a file was found unusable by itself.
+func (v *validator) broken(r Reference) bool {
+	return v.problems.fails(r.Path) || slices.ContainsFunc(v.unusable, func(u UnusableFile) bool { return u.Path == r.Path })
 }
 
 // checkFile reports why a file cannot be used for its purpose, never what is in it.

@@ -70,8 +70,9 @@ func Load(o LoadOptions) (*Loaded, error) {
 }
 
 // Recheck validates the configuration again after its holder has changed it: at a
-// reload some values stay as they were, and may not go with the new ones. Its error is
-// [Problems], without places.
+// reload some values stay as they were, and may not go with the new ones. Of every file
+// that is unusable now, the last good content is to be used. Its error is [Problems],
+// without places.
 func (l *Loaded) Recheck() error {
 	c := newCollector()
 	v := validator{cfg: l.Config, problems: c, keepsLastGood: func(string) bool { return true }}
@@ -79,6 +80,7 @@ func (l *Loaded) Recheck() error {
 	if ps := c.problems(); len(ps) > 0 {
 		return ps
 	}
+	l.Unusable = v.unusable
 	return nil
 }
 

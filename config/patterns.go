@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -27,17 +28,45 @@ func register(patterns ...string) (refused error) {
 	return nil
 }
 
-// checkPattern says why ServeMux refuses a pattern.
+// checkPattern says why a pattern cannot be used: ServeMux refuses it, or it would match nothing.
 func checkPattern(pattern string) error {
-	err := register(pattern)
-	if err == nil {
+	why := ""
+	if err := register(pattern); err != nil {
+		why = err.Error()
+		if i := strings.Index(why, "at offset "); i >= 0 {
+			why = why[i:]
+		}
+	} else {
+		why = unmatchable(pattern)
+	}
+	if why == "" {
 		return nil
 	}
-	why := err.Error()
-	if i := strings.Index(why, "at offset "); i >= 0 {
-		why = why[i:]
-	}
 	return errors.New(shown(pattern) + " is not a pattern: " + why)
+}
+
+// unmatchable says why a pattern that ServeMux takes would never match: paths with an empty segment or a dot segment are
+// refused, or match no rule. ServeMux sees that only where there is a method.
+func unmatchable(pattern string) string {
+	path := pattern
+	if i := strings.IndexAny(pattern, " \t"); i == 0 {
+		return "a space stands before it"
+	} else if i > 0 {
+		path = strings.TrimLeft(pattern[i:], " \t")
+	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments[1:] { // before the first slash is a host
+		if decoded, err := url.PathUnescape(segment); err == nil {
+			segment = decoded
+		}
+		switch {
+		case segment == "" && i < len(segments)-2:
+			return "a path with an empty segment never matches"
+		case segment == "." || segment == "..":
+			return "a path with a dot segment never matches, however it is encoded"
+		}
+	}
+	return ""
 }
 
 // conflict reports whether two patterns, each legal, overlap and neither is more specific.

@@ -25,7 +25,7 @@ type problem struct {
 }
 
 // Refusal turns a verdict that refuses into the answer to send: status, Proxy-Status (RFC 9209), WWW-Authenticate
-// (RFC 6750, section 3), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too.
+// (RFC 6750, section 3; RFC 9449, section 7.1), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too.
 // To a gRPC request the answer is Trailers-Only, as gRPC over HTTP/2 has it.
 func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	reason := v.Reason
@@ -43,7 +43,7 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 		Field{"Proxy-Status", "sidepass; error=" + e.proxyError + `; details="` + string(reason) + `"`},
 		Field{"Cache-Control", "no-store"})
 	if e.challenge != "" {
-		header = append(header, Field{"Www-Authenticate", challenge(v, e, detail)})
+		header = challenges(header, v, e, detail)
 	}
 	if e.status == 405 {
 		header = append(header, Field{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
@@ -63,22 +63,55 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	return Reply{Status: e.status, Header: header, Body: append(body, '\n')}
 }
 
-// challenge is the value of WWW-Authenticate (RFC 6750, section 3; RFC 9728, section 5.1).
-func challenge(v *Verdict, e entry, detail string) string {
-	var params []string
-	if e.challenge != "-" {
-		params = append(params, `error="`+e.challenge+`"`, `error_description="`+Describable(detail)+`"`)
+// challenges adds WWW-Authenticate, one line a scheme (RFC 6750, section 3; RFC 9728, section 5.1). Bearer comes first, and has the
+// error, unless that is one of a DPoP proof. DPoP is named where a client could do with it: to a request without a good token, and
+// to one whose token came under it (RFC 9449, section 7.1).
+func challenges(header []Field, v *Verdict, e entry, detail string) []Field {
+	code := e.challenge
+	if code == "-" {
+		code = ""
 	}
-	if v.Scope != "" {
-		params = append(params, `scope="`+Describable(v.Scope)+`"`)
+	description := Describable(detail)
+	challenge := func(scheme, code, algorithms string) {
+		var params []string
+		add := func(name, value string) {
+			if value != "" {
+				params = append(params, name+`="`+value+`"`)
+			}
+		}
+		if add("error", code); code != "" {
+			add("error_description", description)
+			description = "" // once is enough
+		}
+		add("scope", Describable(v.Scope))
+		add("algs", algorithms)
+		add("resource_metadata", v.ResourceMetadata)
+		if len(params) > 0 {
+			scheme += " " + strings.Join(params, ", ")
+		}
+		header = append(header, Field{"Www-Authenticate", scheme})
 	}
-	if v.ResourceMetadata != "" {
-		params = append(params, `resource_metadata="`+v.ResourceMetadata+`"`)
+	d := v.DPoP
+	switch {
+	case v.Reason == InvalidDPoPProof || v.Reason == UseDPoPNonce:
+		if d == nil {
+			d = &DPoP{}
+		}
+		challenge("DPoP", code, d.Algorithms)
+		challenge("Bearer", "", "")
+		if d.Nonce != "" {
+			header = append(header, Field{"Dpop-Nonce", d.Nonce})
+		}
+	case d != nil && d.Used:
+		challenge("Bearer", code, "")
+		challenge("DPoP", code, d.Algorithms)
+	case d != nil && e.status == 401:
+		challenge("Bearer", code, "")
+		challenge("DPoP", "", d.Algorithms)
+	default:
+		challenge("Bearer", code, "")
 	}
-	if len(params) == 0 {
-		return "Bearer"
-	}
-	return "Bearer " + strings.Join(params, ", ")
+	return header
 }
 
 // Describable keeps what RFC 6750, section 3, allows in error_description and scope: printable ASCII without quote and backslash.

@@ -20,7 +20,7 @@ func get(r Reply, name string) (string, bool) {
 func TestEveryReasonHasItsStatus(t *testing.T) {
 	want := map[int]string{
 		400: "malformed_request multiple_tokens malformed_authorization ambiguous_path authorization_present",
-		401: "no_token malformed_token algorithm_not_allowed unknown_key bad_signature untrusted_issuer wrong_audience expired not_yet_valid too_old wrong_type missing_claim revoked inactive binding_failed no_subject_token subject_refused",
+		401: "no_token malformed_token algorithm_not_allowed unknown_key bad_signature untrusted_issuer wrong_audience expired not_yet_valid too_old wrong_type missing_claim revoked inactive binding_failed invalid_dpop_proof use_dpop_nonce no_subject_token subject_refused",
 		403: "insufficient_scope client_not_allowed claim_mismatch no_rule no_route connect_denied cross_site",
 		405: "method_not_allowed",
 		421: "wrong_host",
@@ -86,6 +86,46 @@ func TestRefusal(t *testing.T) {
 	for _, quiet := range []Reason{NoRoute, TokenRefused, AmbiguousPath} {
 		if _, ok := get(Refusal(&Verdict{Reason: quiet}, false, ""), "Www-Authenticate"); ok {
 			t.Errorf("%s has a challenge; it has nothing to do with the caller's token", quiet)
+		}
+	}
+}
+
+// One line a scheme: Bearer first, unless the error is a proof's.
+func TestChallenges(t *testing.T) {
+	const metadata, inQuotes = "https://a/.well-known/x", `resource_metadata="https://a/.well-known/x"`
+	used, offered := &DPoP{Algorithms: "ES256 EdDSA", Used: true}, &DPoP{Algorithms: "ES256 EdDSA"}
+	for _, c := range []struct {
+		v     Verdict
+		want  []string
+		nonce string
+	}{
+		{Verdict{Reason: NoToken}, []string{"Bearer"}, ""},
+		{Verdict{Reason: NoToken, DPoP: offered}, []string{"Bearer", `DPoP algs="ES256 EdDSA"`}, ""},
+		{Verdict{Reason: NoToken, DPoP: offered, ResourceMetadata: metadata}, []string{"Bearer " + inQuotes, `DPoP algs="ES256 EdDSA", ` + inQuotes}, ""},
+		{Verdict{Reason: Expired, DPoP: offered, Detail: "x"}, []string{`Bearer error="invalid_token", error_description="x"`, `DPoP algs="ES256 EdDSA"`}, ""},
+		{Verdict{Reason: Expired, DPoP: used, Detail: "x"}, []string{`Bearer error="invalid_token", error_description="x"`, `DPoP error="invalid_token", algs="ES256 EdDSA"`}, ""},
+		{Verdict{Reason: NoRule, DPoP: offered}, []string{"Bearer"}, ""},
+		{Verdict{Reason: NoRule, DPoP: used}, []string{"Bearer", `DPoP algs="ES256 EdDSA"`}, ""},
+		{Verdict{Reason: InsufficientScope, DPoP: offered, Scope: "a", Detail: "x"}, []string{`Bearer error="insufficient_scope", error_description="x", scope="a"`}, ""},
+		{Verdict{Reason: InsufficientScope, DPoP: used, Scope: "a", Detail: "x"}, []string{`Bearer error="insufficient_scope", error_description="x", scope="a"`,
+			`DPoP error="insufficient_scope", scope="a", algs="ES256 EdDSA"`}, ""},
+		{Verdict{Reason: MultipleTokens, DPoP: offered, Detail: "x"}, []string{`Bearer error="invalid_request", error_description="x"`}, ""},
+		{Verdict{Reason: AmbiguousPath, DPoP: used}, nil, ""},
+		{Verdict{Reason: InvalidDPoPProof, DPoP: used, Detail: "x", ResourceMetadata: metadata}, []string{`DPoP error="invalid_dpop_proof", error_description="x", algs="ES256 EdDSA", ` + inQuotes, "Bearer " + inQuotes}, ""},
+		{Verdict{Reason: UseDPoPNonce, DPoP: &DPoP{Algorithms: "ES256", Nonce: "n-1"}, Detail: "x"}, []string{`DPoP error="use_dpop_nonce", error_description="x", algs="ES256"`, "Bearer"}, "n-1"},
+		{Verdict{Reason: InvalidDPoPProof, Detail: "x"}, []string{`DPoP error="invalid_dpop_proof", error_description="x"`, "Bearer"}, ""},
+	} {
+		for _, grpc := range []bool{false, true} {
+			r := Refusal(&c.v, grpc, "")
+			var got []string
+			for _, f := range r.Header {
+				if f.Name == "Www-Authenticate" {
+					got = append(got, f.Value)
+				}
+			}
+			if nonce, _ := get(r, "Dpop-Nonce"); !slices.Equal(got, c.want) || nonce != c.nonce {
+				t.Errorf("%s, %+v: %q and nonce %q, want %q and %q", c.v.Reason, c.v.DPoP, got, nonce, c.want, c.nonce)
+			}
 		}
 	}
 }

@@ -47,6 +47,8 @@ type Verdict struct {
 	Timeout time.Duration
 	// Follow, when not nil, is shown the upstream's answer.
 	Follow Follow
+	// Tenure, when not nil, says how long a forwarded request may go on if it becomes a stream.
+	Tenure Tenure
 
 	// Reason says why a request was refused, or "ok". In audit mode a forwarded request carries the reason why it would have been refused.
 	Reason Reason
@@ -62,11 +64,33 @@ type Verdict struct {
 	// ResourceMetadata is the URL of our RFC 9728 document, for WWW-Authenticate; "" for none.
 	ResourceMetadata string
 
+	// DPoP is what the challenge of a refusal says of DPoP; nil where no proofs are accepted.
+	DPoP *DPoP
+
 	// Document is what Answer sends.
 	Document *Document
 
 	// Note is for metrics and logs; the engine passes it on unread.
 	Note Note
+}
+
+// DPoP is what a refusal says to clients that prove possession of a key (RFC 9449, section 7.1).
+type DPoP struct {
+	// Algorithms are those that a proof may be signed with, with a space between.
+	Algorithms string
+	// Used says that the token came under the scheme DPoP, so that an error concerns that scheme too.
+	Used bool
+	// Nonce goes into DPoP-Nonce, for the client's next proof; "" for none.
+	Nonce string
+}
+
+// Tenure is what a stream lives by: a WebSocket, an answer whose length nobody knows beforehand once it has begun, or a
+// request's content of that kind while it comes. What has a length is never ended by it, and no request that was sent whole and
+// waits for its answer.
+type Tenure interface {
+	// Lasts is asked twice a second while a stream runs, the first time after half a second. [OK] lets it go on; another
+	// reason ends it. It must not block, and is not called any more when the request has ended.
+	Lasts() Reason
 }
 
 // Note is what a gate wants metrics and logs to know of a request. All of it comes from the configuration or from a

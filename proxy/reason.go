@@ -35,6 +35,8 @@ const (
 	Revoked                  Reason = "revoked"
 	Inactive                 Reason = "inactive"
 	BindingFailed            Reason = "binding_failed"
+	InvalidDPoPProof         Reason = "invalid_dpop_proof"
+	UseDPoPNonce             Reason = "use_dpop_nonce"
 	InsufficientScope        Reason = "insufficient_scope"
 	ClientNotAllowed         Reason = "client_not_allowed"
 	ClaimMismatch            Reason = "claim_mismatch"
@@ -65,7 +67,7 @@ type entry struct {
 	// proxyError is the error type of RFC 9209, section 2.3.
 	proxyError string
 	title      string
-	// challenge is the auth-scheme's error code (RFC 6750, section 3.1); "-" is a challenge without one, "" none at all.
+	// challenge is the auth-scheme's error code (RFC 6750, section 3.1; RFC 9449, section 7.1); "-" is a challenge without one, "" none at all.
 	challenge string
 	// detail is used when the verdict has none.
 	detail string
@@ -105,6 +107,8 @@ var table = map[Reason]entry{
 	Revoked:                  {401, denied, "Token revoked", invalidToken, "The token has been revoked."},
 	Inactive:                 {401, denied, "Token not active", invalidToken, "The token's issuer says that it is not active."},
 	BindingFailed:            {401, denied, "Token binding failed", invalidToken, "The token is bound to a key, and the request does not prove possession of it."},
+	InvalidDPoPProof:         {401, denied, "Invalid DPoP proof", string(InvalidDPoPProof), "The request's DPoP proof is not one for this request and its token."},
+	UseDPoPNonce:             {401, denied, "Another DPoP nonce needed", string(UseDPoPNonce), "The DPoP proof has a nonce that was not given out here, or that is too old; send a proof with the one in DPoP-Nonce."},
 	InsufficientScope:        {403, denied, "Insufficient scope", "insufficient_scope", "The token lacks a scope that this request needs."},
 	ClientNotAllowed:         {403, denied, "Client not allowed", "-", "The token's client may not make this request."},
 	ClaimMismatch:            {403, denied, "Claim mismatch", "-", "A claim of the token, or its issuer, is not one that this request needs."},

@@ -1,14 +1,21 @@
 package test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"go/ast"
 	"go/token"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
 )
@@ -49,17 +56,42 @@ func TestReadmeConfigurations(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for name, content := range certificateFiles(t) {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("the README has %d configurations, want 2", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("the README has %d configurations, want 3", len(blocks))
 	}
 	for i, b := range blocks {
 		file := filepath.Join(dir, fmt.Sprint(i, ".yaml"))
-		if err := os.WriteFile(file, []byte(strings.ReplaceAll(b[1], "/run/secrets/auth0-client-secret", secret)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(strings.NewReplacer("/run/secrets/auth0-client-secret", secret, "/run/tls", dir).Replace(b[1])), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
 			t.Errorf("configuration %d of the README: %v", i+1, err)
 		}
 	}
+}
+
+// certificateFiles are what the README's configurations name under /run/tls.
+func certificateFiles(t *testing.T) map[string][]byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return map[string][]byte{"tls.crt": cert, "ca.crt": cert, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}
 }

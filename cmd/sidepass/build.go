@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -36,6 +37,7 @@ type process struct {
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
 	trusted  []*trusted
+	tls      *tls.Config                // of the inbound listener; nil for none
 	guards   map[string]*outbound.Guard // :: route's name → its 401 guard
 	via      map[string]string          // :: direction → our pseudonym there
 	files    files
@@ -43,6 +45,8 @@ type process struct {
 	dpop     *dpop.Key                     // the one key that tokens are bound to
 	nonces   dpop.Nonces                   // that upstreams want to see
 	observe  observers
+	replays  verify.Replays // the proofs that callers used
+	given    verify.Nonces  // that callers' proofs may have
 }
 
 // keysKey is what the refresh of a key set depends on: how the issuer is reached, what it is called, and how often.
@@ -58,7 +62,9 @@ type generation struct {
 	loaded   *config.Loaded
 	outbound proxy.Gate // nil where the direction is not run
 	inbound  proxy.Gate
-	judge    explainer // of inbound's tokens
+	judge    explainer      // of inbound's tokens
+	tls      *tls.Config    // of the inbound listener; nil for none
+	proofs   *verify.Proofs // of inbound's callers; nil where none are accepted
 	routes   []*route
 	trusted  []*trusted
 	issuers  map[issuerKey]*authServer
@@ -144,6 +150,9 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 	}
 	if c.Inbound != nil {
 		errs = append(errs, p.buildInbound(g, c, byName, keyOf, bound))
+		var err error
+		g.tls, err = p.listenerTLS(loaded)
+		errs = append(errs, err)
 	}
 	return g, errors.Join(errs...)
 }

@@ -80,7 +80,14 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	}
 	o := inbound.Options{
 		Verifier: verifier, Issuers: trustedIssuers, Upstream: app, Mode: inbound.Mode(ic.Mode), StripAuthorization: ic.Authorization == "strip",
-		Resource: ic.Resource.String(), Observer: p.observe.inbound,
+		ExpireStreams: ic.Streams == "expire", Resource: ic.Resource.String(), Observer: p.observe.inbound,
+	}
+	if o.Resource != "" {
+		g.proofs, err = verify.NewProofs(verify.ProofOptions{Resource: o.Resource, Replays: &p.replays, Nonces: &p.given, Leeway: ic.Leeway})
+		if err != nil {
+			return fmt.Errorf("inbound.resource: %w", err)
+		}
+		o.Proofs, o.CertificateBound = g.proofs, ic.TLS.Enabled() && ic.TLS.ClientAuth != "none"
 	}
 	for _, a := range ic.AmbiguousPaths {
 		o.Ambiguous = append(o.Ambiguous, inbound.Ambiguity(a))

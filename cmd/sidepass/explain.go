@@ -60,7 +60,7 @@ func (a *app) explainCommand() *cobra.Command {
 			})
 		},
 	})
-	var method, path, token string
+	var method, path, token, proof string
 	inbound := &cobra.Command{
 		Use:   "inbound --method GET --path /orders/1 --token -",
 		Short: "How inbound would judge a request, step by step; loads the issuers' keys",
@@ -75,13 +75,14 @@ func (a *app) explainCommand() *cobra.Command {
 				text = string(b)
 			}
 			return a.explain(cmd.Context(), output, func(ctx context.Context, s *sidecar, g *generation) (explanation, error) {
-				return s.explainInbound(ctx, g, method, path, strings.TrimSpace(text))
+				return s.explainInbound(ctx, g, method, path, strings.TrimSpace(text), proof)
 			})
 		},
 	}
 	inbound.Flags().StringVar(&method, "method", "GET", "the request's method")
 	inbound.Flags().StringVar(&path, "path", "/", "the request's path, with its query if it has one")
 	inbound.Flags().StringVar(&token, "token", "", "the caller's token, or - to read it from standard input, which keeps it out of the shell's history")
+	inbound.Flags().StringVar(&proof, "dpop", "", "the DPoP proof that goes with the token, under the scheme DPoP; a nonce of the running sidecar is not known here")
 	cmd.AddCommand(inbound)
 	return cmd
 }
@@ -163,7 +164,7 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	if target.Form != proxy.AbsoluteForm {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
 	}
-	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: oneField{}, Listener: outboundListener})
+	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: fields{}, Listener: outboundListener})
 	i := slices.IndexFunc(g.routes, func(r *route) bool { return r.config.Name == v.Note.Rule })
 	if i < 0 {
 		e := explanation{Code: v.Reason, Status: v.Reason.Status(), Detail: v.Detail}
@@ -205,7 +206,7 @@ func because(c config.Route) string {
 }
 
 // explainInbound loads the keys, and asks the gate and then the verifier for its steps.
-func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, path, token string) (explanation, error) {
+func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, path, token, proof string) (explanation, error) {
 	if g.inbound == nil {
 		return explanation{}, errors.New("the configuration has no inbound section")
 	}
@@ -220,9 +221,13 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	if target.Form != proxy.OriginForm || target.Path == "" {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment."}, nil
 	}
-	header := oneField{}
-	if token != "" {
-		header = oneField{name: "Authorization", value: "Bearer " + token}
+	var header fields
+	held := verify.Possession{DPoP: proof != ""}
+	switch {
+	case held.DPoP:
+		header = fields{"Authorization": "DPoP " + token, "Dpop": proof}
+	case token != "":
+		header = fields{"Authorization": "Bearer " + token}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -235,8 +240,11 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 		e.Status = v.Reason.Status()
 	}
 	e.Steps = append(e.Steps, fact{"rule", v.Note.Rule})
-	if token != "" {
-		steps, _ := g.judge.Explain(ctx, token, verify.Possession{})
+	if token != "" && (!held.DPoP || g.proofs != nil) {
+		steps, good := g.judge.Explain(ctx, token, held)
+		if good != nil && held.DPoP {
+			steps = append(steps, g.proofs.Explain(proof, verify.Use{Method: method, Path: target.Path, Compact: token, Token: good})...)
+		}
 		for _, step := range steps {
 			e.Steps = append(e.Steps, fact{step.Name, outcome(step.Err)})
 		}
@@ -257,20 +265,20 @@ func outcome(err *verify.Error) string {
 	return string(err.Reason)
 }
 
-// oneField is a request's header with one field, or none.
-type oneField struct{ name, value string }
+// fields are a request's header fields, by canonical name, one line each.
+type fields map[string]string
 
-func (f oneField) First(name string) (string, int) {
-	if f.name == "" || name != f.name {
+func (f fields) First(name string) (string, int) {
+	value, ok := f[name]
+	if !ok {
 		return "", 0
 	}
-	return f.value, 1
+	return value, 1
 }
 
-func (f oneField) At(name string, i int) string {
-	value, n := f.First(name)
-	if i >= n {
+func (f fields) At(name string, i int) string {
+	if i != 0 {
 		return ""
 	}
-	return value
+	return f[name]
 }

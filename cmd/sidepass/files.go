@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/sidepass/sidepass/config"
@@ -40,6 +41,37 @@ func (f *files) read(loaded *config.Loaded, name string) ([]byte, error) {
 	}
 	f.good[name] = content
 	return content, nil
+}
+
+// together reads files that are used together, in the order of their names. Where use cannot take what is in them now, all of
+// them stay what they last were: files change one after the other, and between the configuration's check and this.
+func (f *files) together(loaded *config.Loaded, use func(content ...[]byte) error, names ...string) error {
+	var last, content [][]byte
+	f.mu.Lock()
+	for _, name := range names {
+		last = append(last, f.good[name])
+	}
+	f.mu.Unlock()
+	for _, name := range names {
+		c, err := f.read(loaded, name)
+		if err != nil {
+			return err
+		}
+		content = append(content, c)
+	}
+	err := use(content...)
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	for i, name := range names {
+		f.good[name] = last[i]
+	}
+	f.mu.Unlock()
+	if slices.ContainsFunc(last, func(c []byte) bool { return c == nil }) {
+		return err
+	}
+	return use(last...)
 }
 
 // latest returns a file's content as it is now, or the last good one where it is gone or empty.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -161,7 +162,7 @@ func (s *sidecar) outboundDone(r engine.Record) {
 func (s *sidecar) inboundDone(r engine.Record) {
 	decision, reason := r.Note.Decision, r.Reason
 	s.metrics.Inbound(r.Note.Rule, r.Note.Issuer, decision, reason, r.Duration)
-	if s.logs.wants(r.Status, r.Reason) {
+	if s.logs.wants(r.Status, cmp.Or(r.Ended, r.Reason)) {
 		s.access("inbound", r, zap.String("rule", r.Note.Rule))
 	}
 	if s.logs.wantsDecision(decision) {
@@ -175,6 +176,9 @@ func (s *sidecar) access(direction string, r engine.Record, rule zap.Field) {
 	fields := []zap.Field{zap.String("listener", r.Listener), rule, zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.Path),
 		zap.Int("status", r.Status), zap.String("reason", string(r.Reason)), zap.Duration("duration", r.Duration), zap.String("upstream", r.Upstream),
 		zap.String("remote", r.Remote), zap.Int64("received", r.Received), zap.Int64("sent", r.Sent)}
+	if r.Ended != "" {
+		fields = append(fields, zap.String("ended", string(r.Ended)))
+	}
 	if r.Again {
 		fields = append(fields, zap.Bool("again", true))
 	}
@@ -226,6 +230,9 @@ func labels(loaded *config.Loaded) admin.Labels {
 	if c.Inbound != nil {
 		if c.Inbound.RevocationFile != "" {
 			l.Revocations, l.Files = true, append(l.Files, revocationFile)
+		}
+		if c.Inbound.TLS.Enabled() {
+			l.Certificates = []string{inboundTLS}
 		}
 		l.Inbound = &admin.InboundLabels{Audit: c.Inbound.Mode == "audit"}
 		for _, t := range c.Inbound.Trust {

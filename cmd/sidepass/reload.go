@@ -69,10 +69,6 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, u := range loaded.Unusable {
-		s.metrics.FileReloadFailure(u.Key)
-		s.o.Log.Error("a file cannot be used; its last good content stays in use", zap.String("key", u.Path), zap.String("file", u.File), zap.String("reason", u.Reason))
-	}
 	waiting, err := holdBack(s.current.Load().loaded.Config, loaded.Config)
 	if err != nil {
 		return err
@@ -81,6 +77,10 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 		if err := loaded.Recheck(); err != nil {
 			return errors.New("what needs a restart (" + strings.Join(waiting, ", ") + ") stays as it is until then, and does not go with the rest:\n" + err.Error())
 		}
+	}
+	for _, u := range loaded.Unusable {
+		s.metrics.FileReloadFailure(u.Key)
+		s.o.Log.Error("a file cannot be used; its last good content stays in use", zap.String("key", u.Path), zap.String("file", u.File), zap.String("reason", u.Reason))
 	}
 	g, err := s.process.build(loaded, s.bound)
 	if err != nil {
@@ -161,6 +161,7 @@ func holdBack(old, now *config.Config) (waiting []string, err error) {
 	})
 	if old.Inbound != nil {
 		keep("inbound.listen", old.Inbound.Listen != now.Inbound.Listen, func() { now.Inbound.Listen = old.Inbound.Listen })
+		keep(inboundTLS, old.Inbound.TLS.Enabled() != now.Inbound.TLS.Enabled(), func() { now.Inbound.TLS = old.Inbound.TLS })
 		keep("inbound.max_header_bytes", old.Inbound.MaxHeaderBytes != now.Inbound.MaxHeaderBytes, func() { now.Inbound.MaxHeaderBytes = old.Inbound.MaxHeaderBytes })
 		keep("inbound.trusted_proxies", !slices.Equal(old.Inbound.TrustedProxies, now.Inbound.TrustedProxies), func() { now.Inbound.TrustedProxies = old.Inbound.TrustedProxies })
 	}

@@ -175,7 +175,7 @@ func (s *sidecar) listen(c *config.Config) error {
 	if in := c.Inbound; in != nil {
 		if err := open(inboundListener, "inbound.listen", in.Listen, carry(engine.Options{
 			Name: inboundListener, Generations: &s.in, Via: s.process.via[inboundListener], MaxHeaderBytes: int(in.MaxHeaderBytes),
-			Forwarded: &engine.Forwarded{Trusted: in.TrustedProxies},
+			Forwarded: &engine.Forwarded{Trusted: in.TrustedProxies}, TLSConfig: s.serverTLS(in.TLS),
 		})); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (s *sidecar) install(g *generation) {
 	for _, f := range g.activate {
 		f()
 	}
-	s.process.issuers, s.process.keys, s.process.trusted = g.issuers, g.keys, g.trusted
+	s.process.issuers, s.process.keys, s.process.trusted, s.process.tls = g.issuers, g.keys, g.trusted, g.tls
 	if was := s.logs.current.Swap(&c.Log); was == nil || was.Level != c.Log.Level {
 		setLevel(s.o.Level, c.Log.Level) // a level that an operator set on admin outlives other changes
 	}
@@ -217,6 +217,9 @@ func (s *sidecar) install(g *generation) {
 			s.metrics.TokenObtained(r.config.Name, st.LastSuccess)
 			s.metrics.TokenExpiry(r.config.Name, st.Token.Expiry)
 		}
+	}
+	if g.tls != nil {
+		s.metrics.CertificateNotAfter(inboundTLS, g.tls.Certificates[0].Leaf.NotAfter)
 	}
 	s.loadRevocations(g)
 	s.current.Store(g)
@@ -291,7 +294,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
-		s.o.Log.Info("listening", zap.String("listener", l.name), zap.String("address", s.bound[l.name]))
+		s.o.Log.Info("listening", zap.String("listener", l.name), zap.String("address", s.bound[l.name]), zap.Bool("tls", l.name == inboundListener && g.tls != nil))
 		servers.Go(func() error {
 			if err := l.server.Serve(l.Listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("the listener %s ended: %w", l.name, err)

@@ -17,8 +17,6 @@ func unbuilt(c *config.Config) error {
 		}
 	}
 	if in := c.Inbound; in != nil {
-		need(in.Streams == "expire", "inbound.streams", "expire")
-		need(in.TLS.Enabled(), "inbound.tls", "TLS on the inbound listener")
 		need(in.RevocationRedisURL.IsSet(), "inbound.revocation_redis_url", "revocation by Redis")
 	}
 	need(c.Tokens.Shared.Enabled(), "tokens.shared", "the shared token cache")

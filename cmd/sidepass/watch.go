@@ -59,19 +59,28 @@ func (w *watcher) run(ctx context.Context) error {
 		case <-poll.C:
 			settle.Reset(0)
 		case <-settle.C:
-			if now := w.look(notify, watched); now != last {
-				w.changed(ctx)
-				last = w.look(notify, watched) // the new configuration may name other files
+			now := w.look(notify, watched)
+			if maps.Equal(now, last) {
+				continue
+			}
+			w.changed(ctx)
+			last = w.look(notify, watched) // the new configuration may name other files
+			for name, was := range now {
+				if is, ok := last[name]; ok && is != was { // it may have changed after it was read
+					last[name] = was
+					settle.Reset(quiet)
+				}
 			}
 		}
 	}
 }
 
-// look digests the content of every file, and watches the directories that they are in.
-func (w *watcher) look(notify *fsnotify.Watcher, watched map[string]bool) [sha256.Size]byte {
-	sum := sha256.New()
+// look digests the content of every file and directory, by its name, and watches the directories that they are in.
+func (w *watcher) look(notify *fsnotify.Watcher, watched map[string]bool) map[string][sha256.Size]byte {
+	digests := map[string][sha256.Size]byte{}
 	want := map[string]bool{}
 	for _, name := range w.files() {
+		sum := sha256.New()
 		info, err := os.Stat(name)
 		if err == nil && info.IsDir() {
 			want[name] = true
@@ -79,10 +88,11 @@ func (w *watcher) look(notify *fsnotify.Watcher, watched map[string]bool) [sha25
 			for _, e := range entries {
 				digestFile(sum, filepath.Join(name, e.Name()))
 			}
-			continue
+		} else {
+			want[filepath.Dir(name)] = true
+			digestFile(sum, name)
 		}
-		want[filepath.Dir(name)] = true
-		digestFile(sum, name)
+		digests[name] = [sha256.Size]byte(sum.Sum(nil))
 	}
 	for dir := range watched {
 		if !want[dir] {
@@ -98,7 +108,7 @@ func (w *watcher) look(notify *fsnotify.Watcher, watched map[string]bool) [sha25
 			watched[dir] = true
 		}
 	}
-	return [sha256.Size]byte(sum.Sum(nil))
+	return digests
 }
 
 // digestFile adds a file's name and content, or that it cannot be read.

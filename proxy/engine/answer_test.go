@@ -44,6 +44,20 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A line for each scheme.
+func TestRefusalWithTwoChallenges(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		s := serve(t, gateFunc(func(context.Context, *proxy.Request) proxy.Verdict {
+			return proxy.Verdict{Reason: proxy.UseDPoPNonce, DPoP: &proxy.DPoP{Algorithms: "ES256", Nonce: "n-1"}}
+		}))
+		got := do(t, client(t, http2), "GET", "http://"+s.addr, nil)
+		wantRefusal(t, got, 401, proxy.UseDPoPNonce)
+		if lines := got.Header.Values("Www-Authenticate"); len(lines) != 2 || !strings.HasPrefix(lines[0], "DPoP ") || lines[1] != "Bearer" || got.Header.Get("DPoP-Nonce") != "n-1" {
+			t.Errorf("got %v", got.Header)
+		}
+	}
+}
+
 func TestRefusalOfTheZeroVerdictAndWithoutAGate(t *testing.T) {
 	s := serve(t, gateFunc(func(context.Context, *proxy.Request) (v proxy.Verdict) { return v }))
 	wantRefusal(t, get(t, s, "/"), 500, proxy.InternalError)

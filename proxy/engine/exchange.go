@@ -34,10 +34,11 @@ type exchange struct {
 	answer  answer     // body of the upstream's answer
 	taken   []line     // header fields that the first verdict took away
 	stream  *stream
+	tenure  *tenure // nil without one in the verdict
 
 	timer    *time.Timer
 	giveUp   context.CancelCauseFunc
-	limited  context.Context // ends when the verdict's timeout is over; nil without one
+	limited  context.Context // ends when the verdict's timeout or tenure is over; nil without both
 	again    bool
 	wrote    bool // a final head has been written
 	hijacked bool
@@ -45,6 +46,7 @@ type exchange struct {
 	status   int
 	sent     int64
 	instance string
+	ended    proxy.Reason // why the stream was ended before its end
 	err      error
 	start    time.Time
 }
@@ -102,14 +104,19 @@ func (x *exchange) run() {
 // end is deferred: whatever happened, the request is accounted for and its generation let go.
 func (x *exchange) end() {
 	panicked := recover()
-	switch {
-	case panicked == http.ErrAbortHandler:
-		x.brokeOff()
-	case panicked != nil:
+	x.tenure.stop()
+	switch over := x.outlived(); {
+	case panicked != nil && panicked != http.ErrAbortHandler:
 		x.panicked(panicked)
+	case over != "" && x.instance == "":
+		x.gone, x.ended, x.err = true, over, nil
+	case panicked != nil:
+		x.brokeOff()
 	}
 	if x.timer != nil {
 		x.timer.Stop()
+	}
+	if x.giveUp != nil {
 		x.giveUp(nil)
 	}
 	if !x.hijacked {
@@ -177,6 +184,7 @@ func (x *exchange) observe() {
 		Status:   x.status,
 		Again:    x.again,
 		Instance: x.instance,
+		Ended:    x.ended,
 		Sent:     x.sent,
 		Duration: time.Since(x.start),
 		Err:      x.err,

@@ -41,10 +41,15 @@ func (x *exchange) forward() {
 			delete(in.Header, "Upgrade") // the request goes on as an ordinary one (RFC 9110, section 7.8)
 		}
 	}
-	if x.verdict.Timeout > 0 {
+	if x.verdict.Timeout > 0 || x.verdict.Tenure != nil {
 		ctx, cancel := context.WithCancelCause(in.Context())
 		x.giveUp, x.limited = cancel, ctx
-		x.timer = time.AfterFunc(x.verdict.Timeout, func() { cancel(errTimeout) })
+		if x.verdict.Timeout > 0 {
+			x.timer = time.AfterFunc(x.verdict.Timeout, func() { cancel(errTimeout) })
+		}
+		if x.verdict.Tenure != nil {
+			x.tenure = &tenure{of: x.verdict.Tenure, giveUp: cancel}
+		}
 		in = in.WithContext(ctx)
 	}
 	x.rp.ServeHTTP(x, in)
@@ -119,6 +124,9 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 		}
 		x.body = newBody(in, out.Body, limit)
 		out.Body = x.body
+		if in.ContentLength < 0 {
+			x.tenure.sending(x.body)
+		}
 	}
 	out.Trailer = nil
 	if x.body != nil && len(in.Trailer) > 0 && (x.req.HTTP2 || x.req.GRPC) {
@@ -263,6 +271,9 @@ func (x *exchange) modify(res *http.Response) error {
 	default:
 		x.rp.FlushInterval = -1
 	}
+	if !x.tenure.answering(x.rw, res.ContentLength < 0) {
+		return errOutlived
+	}
 	x.answer = answer{ReadCloser: res.Body, res: res, request: x.body}
 	res.Body = &x.answer
 	return nil
@@ -275,6 +286,8 @@ func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 		x.err = explain(err)
 	case x.timedOut():
 		x.refuse(x.because(fail(proxy.UpstreamTimeout, "The upstream did not answer within the route's `timeout`.", errTimeout)))
+	case x.outlived() != "":
+		x.refuse(x.because(fail(x.outlived(), "The token's time was over while the request's content was still coming.", errOutlived)))
 	case x.in.Context().Err() != nil:
 		x.gone, x.err = true, errClientGone
 	case x.body != nil && x.body.broken.Load():

@@ -354,6 +354,17 @@ func TestTLSListener(t *testing.T) {
 	}
 }
 
+func TestSlowHandshakeIsCutOff(t *testing.T) {
+	certificate := newOrigin(t, nil, overTLS).TLS.Certificates
+	s := serve(t, to(nil), func(o *Options) {
+		o.TLSConfig = &tls.Config{Certificates: certificate}
+		o.ReadHeaderTimeout = 20 * time.Millisecond
+	})
+	c, br := dial(t, s)
+	_, _ = io.WriteString(c, "\x16\x03\x01") // the beginning of a ClientHello
+	wantClosed(t, c, br)
+}
+
 func TestSlowHeadIsCutOff(t *testing.T) {
 	s := serve(t, to(nil), func(o *Options) { o.ReadHeaderTimeout = 20 * time.Millisecond })
 	c, br := dial(t, s)

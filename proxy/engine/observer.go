@@ -29,6 +29,9 @@ type Record struct {
 	// Reason is "ok", the reason of our own answer, or, for a request that was let through in audit mode, why it would
 	// have been refused.
 	Reason proxy.Reason
+	// Ended is why a stream was ended before its end, as its tenure gave it: the client saw it break off. Reason is still "ok" then;
+	// "" when nothing was broken off.
+	Ended proxy.Reason
 	// Status is the HTTP status that was sent: 101 for an upgrade, 200 for a gRPC refusal, 0 when the client went away
 	// before there was one.
 	Status int

@@ -46,6 +46,9 @@ func view(v *proxy.Request, r *http.Request, listener string, maxHeader int) (pr
 	if !httpguts.ValidHeaderFieldName(r.Method) { // a method is a token too; net/http checks it in HTTP/1.1 only
 		return proxy.MalformedRequest, "The method is not a token (RFC 9110, section 9.1)."
 	}
+	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // there is none; net/http would take it for 1.1
+		return proxy.MalformedRequest, "The protocol version is none that is spoken here (HTTP/1.0, 1.1 and 2)."
+	}
 	target, err := proxy.ParseTarget(r.Method, r.RequestURI)
 	if err != nil {
 		return proxy.MalformedRequest, "The request target is not one that HTTP allows (RFC 9112, section 3.2)."

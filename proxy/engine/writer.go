@@ -71,6 +71,7 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	x.hijacked = true
 	x.stream = &stream{Conn: conn, early: brw.Reader}
+	x.tenure.upgraded(conn)
 	return x.stream, brw, nil
 }
 
@@ -119,7 +120,7 @@ func (x *exchange) refuse(v *proxy.Verdict) {
 	h := x.rw.Header()
 	clear(h) // of an answer that was given up
 	for _, f := range reply.Header {
-		h[f.Name] = []string{f.Value}
+		h[f.Name] = append(h[f.Name], f.Value) // WWW-Authenticate may have a line for each scheme
 	}
 	if v.Reason == proxy.MalformedRequest && x.in.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"}

@@ -1,35 +1,73 @@
 package inbound
 
 import (
+	"crypto/tls"
 	"strings"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/verify"
 )
 
-// credentials is the bearer token of a request (RFC 6750, section 2.1), which is looked for in the one Authorization
+// credentials is the token of a request (RFC 6750, section 2.1; RFC 9449, section 7.1), which is looked for in the one Authorization
 // line and nowhere else: not in the query, the body, a cookie or a trailer. Schemes compare without case; between
-// scheme and token there is exactly one space.
-func credentials(h proxy.Fields) (string, *refusal) {
+// scheme and token there is exactly one space. dpop says that the scheme is DPoP and not Bearer; proofs, whether that is taken.
+func credentials(h proxy.Fields, proofs bool) (compact string, dpop bool, no *refusal) {
 	value, lines := h.First("Authorization")
 	switch {
 	case lines == 0:
-		return "", &refusal{reason: proxy.NoToken}
+		return "", false, &refusal{reason: proxy.NoToken}
 	case lines > 1:
-		return "", &refusal{reason: proxy.MultipleTokens}
+		return "", false, &refusal{reason: proxy.MultipleTokens}
 	}
 	scheme, token, _ := strings.Cut(value, " ")
+	dpop = strings.EqualFold(scheme, "DPoP")
 	switch {
+	case dpop && !proofs:
+		return "", false, &refusal{reason: proxy.BindingFailed, detail: "Tokens that are bound to a key by DPoP are not accepted here; send one that is not, as a bearer token."}
+	case dpop && !visible(token):
+		return "", false, &refusal{reason: proxy.MalformedAuthorization, detail: "The Authorization field is not `DPoP <token>`.", dpop: true}
+	case dpop:
+		return token, true, nil
 	case strings.EqualFold(scheme, "Bearer"):
 		if !visible(token) {
-			return "", &refusal{reason: proxy.MalformedAuthorization}
+			return "", false, &refusal{reason: proxy.MalformedAuthorization}
 		}
-		return token, nil
-	case strings.EqualFold(scheme, "DPoP"):
-		return "", &refusal{reason: proxy.BindingFailed, detail: "Tokens that are bound to a key by DPoP are not accepted here; send one that is not, as a bearer token."}
+		return token, false, nil
 	case !isToken(scheme):
-		return "", &refusal{reason: proxy.MalformedAuthorization}
+		return "", false, &refusal{reason: proxy.MalformedAuthorization}
+	case proofs:
+		return "", false, &refusal{reason: proxy.NoToken, detail: "The Authorization field has another scheme than Bearer and DPoP."}
 	}
-	return "", &refusal{reason: proxy.NoToken, detail: "The Authorization field has another scheme than Bearer."}
+	return "", false, &refusal{reason: proxy.NoToken, detail: "The Authorization field has another scheme than Bearer."}
+}
+
+// possession is what a request's sender shows besides the token and a proof.
+func possession(dpop bool, state *tls.ConnectionState) verify.Possession {
+	held := verify.Possession{DPoP: dpop}
+	if state != nil && len(state.PeerCertificates) > 0 {
+		held.Certificate = state.PeerCertificates[0].Raw
+	}
+	return held
+}
+
+// prove judges the proof that comes with a token under the scheme DPoP, in exactly one field (RFC 9449, section 4.3).
+func prove(proofs *verify.Proofs, r *proxy.Request, compact string, tok *verify.Token) *refusal {
+	no := &refusal{reason: proxy.InvalidDPoPProof, issuer: tok.IssuerName, dpop: true}
+	proof, lines := r.Header.First("Dpop")
+	switch {
+	case lines == 0:
+		no.detail = "The request has no DPoP field with a proof."
+		return no
+	case lines > 1:
+		no.detail = "The request has more than one DPoP field; send exactly one."
+		return no
+	}
+	err := proofs.Verify(proof, verify.Use{Method: r.Method, Path: r.Target.Path, Compact: compact, Token: tok})
+	if err == nil {
+		return nil
+	}
+	no.reason, no.detail = err.Reason, err.Detail
+	return no
 }
 
 // visible says whether s is printable ASCII without a space, and not empty. So is a token; whether it is a well-formed

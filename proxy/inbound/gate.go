@@ -1,6 +1,6 @@
 // Package inbound is the gate of the direction in which the network calls the application: it refuses paths that could
-// be read in more than one way, finds the rule of a request, has its bearer token verified, holds the token against the
-// rule, and hands verified claims on in headers that no client can forge.
+// be read in more than one way, finds the rule of a request, has its token verified, and the proof that goes with a bound one, holds the
+// token against the rule, and hands verified claims on in headers that no client can forge.
 //
 // What is decided is decided for this request alone: nothing here is cached.
 package inbound
@@ -23,6 +23,8 @@ type Verifier interface {
 	// Verify judges a token in its compact form, which it clones if it keeps it, and whether a sender who shows this may use
 	// it. It may block until ctx ends. Its error is a *[verify.Error].
 	Verify(ctx context.Context, compact string, held verify.Possession) (*verify.Token, error)
+	// Recheck judges a token that Verify has returned again, and does not block. Its error is a *[verify.Error].
+	Recheck(*verify.Token) error
 }
 
 // Mode says what becomes of a request whose token or rule refuses it.
@@ -53,8 +55,14 @@ type Options struct {
 	ClaimHeaders []ClaimHeader
 	// StripAuthorization keeps the token from the application (`authorization: strip`).
 	StripAuthorization bool
+	// ExpireStreams ends streams with their tokens (`streams: expire`), where their rule is not in audit mode.
+	ExpireStreams bool
 	// Resource is our resource identifier (RFC 9728), an absolute URL. With "" no metadata is served.
 	Resource string
+	// Proofs judges the DPoP proofs of requests (RFC 9449); with nil no token is taken under the scheme DPoP.
+	Proofs *verify.Proofs
+	// CertificateBound says in the metadata that tokens may be bound to the certificate of the connection's client (RFC 8705, section 3.3).
+	CertificateBound bool
 	// Observer is told what metrics count.
 	Observer Observer
 }
@@ -80,8 +88,12 @@ type Gate struct {
 	allowed  oddity
 	headers  []ClaimHeader
 	remove   []string // what no request takes along to the application
+	expire   bool
 	metadata metadata
+	proofs   *verify.Proofs // nil where no proofs are accepted
 	observer Observer
+	// What challenges say of DPoP, to a request that used it and to any other; nil where no proofs are accepted.
+	used, offered *proxy.DPoP
 }
 
 // New makes a gate. The error joins everything that is wrong with the options.
@@ -90,7 +102,13 @@ func New(o Options) (*Gate, error) {
 		verifier: o.Verifier,
 		upstream: o.Upstream,
 		fallback: &rule{name: "default", audit: o.Mode == Audit},
+		expire:   o.ExpireStreams,
+		proofs:   o.Proofs,
 		observer: o.Observer,
+	}
+	if o.Proofs != nil {
+		algorithms := strings.Join(verify.ProofAlgorithms(), " ")
+		g.used, g.offered = &proxy.DPoP{Algorithms: algorithms, Used: true}, &proxy.DPoP{Algorithms: algorithms}
 	}
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("inbound: "+format, args...)) }
@@ -127,7 +145,7 @@ func New(o Options) (*Gate, error) {
 		g.remove = append(g.remove, h.Header)
 	}
 	if o.StripAuthorization {
-		g.remove = append(g.remove, "Authorization")
+		g.remove = append(g.remove, "Authorization", "DPoP")
 	}
 	g.remove = slices.Clip(g.remove) // verdicts share it
 	if o.Resource != "" {
@@ -143,7 +161,7 @@ func New(o Options) (*Gate, error) {
 
 func (m Mode) known() bool { return m == "" || m == Enforce || m == Audit }
 
-// Admit judges a request in the order that the contract gives. It blocks while the verifier does. With a token that the
+// Admit judges a request in the order that the contract gives. It blocks while the verifier does. With a bearer token that the
 // verifier knows already it allocates once, for the Host that it hands on, and where there are claim headers for them.
 func (g *Gate) Admit(ctx context.Context, r *proxy.Request) proxy.Verdict {
 	if no := checkMethod(r.Method); no != nil {
@@ -167,7 +185,7 @@ func (g *Gate) Admit(ctx context.Context, r *proxy.Request) proxy.Verdict {
 	if rl.anonymous {
 		return g.forward(rl, host, nil)
 	}
-	tok, no := g.token(ctx, r.Header)
+	tok, no := g.token(ctx, r)
 	if no == nil {
 		no = rl.judge(tok)
 	}
@@ -175,6 +193,7 @@ func (g *Gate) Admit(ctx context.Context, r *proxy.Request) proxy.Verdict {
 	case no == nil:
 		v := g.forward(rl, host, tok)
 		v.Set = g.claimFields(tok)
+		g.limit(&v, rl, tok)
 		return v
 	case rl.audit:
 		return g.wouldRefuse(rl, host, tok, no)
@@ -189,20 +208,26 @@ type refusal struct {
 	scope      string        // what insufficient_scope asks for
 	issuer     string        // whose token it is that the verifier refused; "" when it is nobody's
 	retryAfter time.Duration // of what is unavailable
+	dpop       bool          // the token came under the scheme DPoP
 }
 
-// token is the verified token of a request.
-func (g *Gate) token(ctx context.Context, h proxy.Fields) (*verify.Token, *refusal) {
-	compact, no := credentials(h)
+// token is the verified token of a request, whose sender may use it.
+func (g *Gate) token(ctx context.Context, r *proxy.Request) (*verify.Token, *refusal) {
+	compact, dpop, no := credentials(r.Header, g.proofs != nil)
 	if no != nil {
 		return nil, no
 	}
-	tok, err := g.verifier.Verify(ctx, compact, verify.Possession{})
+	tok, err := g.verifier.Verify(ctx, compact, possession(dpop, r.TLS))
 	if err == nil && tok != nil {
+		if dpop {
+			if no := prove(g.proofs, r, compact, tok); no != nil {
+				return nil, no
+			}
+		}
 		return tok, nil
 	}
 	if e, ok := errors.AsType[*verify.Error](err); ok {
-		return nil, &refusal{reason: e.Reason, detail: e.Detail, issuer: e.Issuer, retryAfter: e.RetryAfter}
+		return nil, &refusal{reason: e.Reason, detail: e.Detail, issuer: e.Issuer, retryAfter: e.RetryAfter, dpop: dpop}
 	}
 	return nil, &refusal{reason: proxy.InternalError}
 }
@@ -242,12 +267,24 @@ func (g *Gate) refuse(rl *rule, tok *verify.Token, no *refusal) proxy.Verdict {
 		Scope:            no.scope,
 		RetryAfter:       no.retryAfter,
 		ResourceMetadata: g.metadata.url,
+		DPoP:             g.challenge(tok, no),
 		Note:             note(rl, tok, proxy.Deny),
 	}
 	if tok == nil {
 		v.Note.Issuer = no.issuer
 	}
 	return v
+}
+
+// challenge is what a refusal says of DPoP. A token that is bound to a key has come under that scheme if it was verified.
+func (g *Gate) challenge(tok *verify.Token, no *refusal) *proxy.DPoP {
+	switch {
+	case no.reason == proxy.UseDPoPNonce:
+		return &proxy.DPoP{Algorithms: g.used.Algorithms, Used: true, Nonce: g.proofs.Nonce()}
+	case no.dpop, tok != nil && tok.KeyThumbprint() != "":
+		return g.used
+	}
+	return g.offered
 }
 
 func note(rl *rule, tok *verify.Token, d proxy.Decision) proxy.Note {

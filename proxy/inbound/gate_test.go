@@ -259,7 +259,7 @@ func TestVerdictKeepsNothingOfTheRequest(t *testing.T) {
 func TestStripAuthorization(t *testing.T) {
 	g := gate(t, Options{StripAuthorization: true, Rules: []Rule{{Name: "a", Match: []string{"/a"}}, {Name: "open", Match: []string{"/open"}, Anonymous: true}}})
 	for _, target := range []string{"/a", "/open"} {
-		if v := admit(t, g, "GET", target, bearer("good")); !slices.Equal(v.Remove, []string{"Authorization"}) {
+		if v := admit(t, g, "GET", target, bearer("good")); !slices.Equal(v.Remove, []string{"Authorization", "DPoP"}) {
 			t.Errorf("%s: removes %v", target, v.Remove)
 		}
 	}
@@ -294,6 +294,7 @@ func TestAdmitAllocates(t *testing.T) {
 	}{
 		"with rules":         {Options{Rules: rules}, 1},
 		"without rules":      {Options{}, 1},
+		"ending streams":     {Options{ExpireStreams: true}, 2},
 		"with claim headers": {Options{ClaimHeaders: []ClaimHeader{{"scope", "X-Scope"}, {"sub", "X-Sub"}}}, 3},
 	} {
 		c.o.Verifier = fixed{token(claims{"scope": "read:orders"})}
@@ -314,6 +315,8 @@ type fixed struct{ tok *verify.Token }
 func (f fixed) Verify(context.Context, string, verify.Possession) (*verify.Token, error) {
 	return f.tok, nil
 }
+
+func (f fixed) Recheck(*verify.Token) error { return nil }
 
 func TestNewReportsEveryProblem(t *testing.T) {
 	good := filled(Options{

@@ -55,6 +55,8 @@ func (ts tokens) Verify(_ context.Context, compact string, _ verify.Possession) 
 	return nil, &verify.Error{Reason: proxy.BadSignature}
 }
 
+func (ts tokens) Recheck(*verify.Token) error { return nil }
+
 // failing is a verifier that refuses everything.
 type failing struct{ err error }
 
@@ -62,12 +64,19 @@ func (f failing) Verify(context.Context, string, verify.Possession) (*verify.Tok
 	return nil, f.err
 }
 
+func (f failing) Recheck(*verify.Token) error { return f.err }
+
 // unasked fails the test when a token is judged that should not be.
 type unasked struct{ t *testing.T }
 
 func (u unasked) Verify(_ context.Context, compact string, _ verify.Possession) (*verify.Token, error) {
 	u.t.Error("the verifier was asked")
 	return nil, &verify.Error{Reason: proxy.InternalError}
+}
+
+func (u unasked) Recheck(*verify.Token) error {
+	_, err := u.Verify(context.Background(), "", verify.Possession{})
+	return err
 }
 
 var trusted = []Issuer{{Name: "idp", URL: "https://idp.example.com/"}}

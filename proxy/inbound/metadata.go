@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/verify"
 )
 
 // metadata is our protected resource metadata (RFC 9728), made of the configuration alone. The zero value serves none.
@@ -49,7 +50,12 @@ func newMetadata(o *Options, allowed oddity) (metadata, error) {
 		Servers  []string `json:"authorization_servers"`
 		Methods  []string `json:"bearer_methods_supported"`
 		Scopes   []string `json:"scopes_supported,omitempty"`
-	}{Resource: o.Resource, Methods: []string{"header"}, Scopes: scopes(o.Rules)}
+		Proofs   []string `json:"dpop_signing_alg_values_supported,omitempty"`
+		Bound    bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	}{Resource: o.Resource, Methods: []string{"header"}, Scopes: scopes(o.Rules), Bound: o.CertificateBound}
+	if o.Proofs != nil {
+		body.Proofs = verify.ProofAlgorithms()
+	}
 	for _, i := range o.Issuers {
 		body.Servers = append(body.Servers, i.URL)
 	}

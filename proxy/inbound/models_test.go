@@ -81,7 +81,7 @@ var spellings = []string{
 	"/public/..;/admin", "/admin;x=1", "/;/admin", "/public;/../admin", "/admin%3bx", "/admin;x%2Fy", "/public/;/../admin", "/;x/admin/y",
 	"/%61dmin", "/%2561dmin", "/%25%36%31dmin", "/admi%6e", "/ADMIN", "/Admin/", "/admin%20", "/admin%00", "/admin.", "/admin%0a", "/\uff41dmin", "/%c0%ae%c0%ae/admin", "/public/%c0%ae%c0%ae/admin",
 	"/admin?x=/public/", "/public?/../admin", "/public/?/../admin", "/admin%23/public", "/admin%3f/public", "/adminx", "/admin-old", "/publicx",
-	"http://other/admin", "http://other//admin", "http://other/public/../admin", "/public/a%2Fb;c//d", "/admin%2Fx", "/admin%252Fx", "/%2e/admin", "/.;/admin", "//;//admin",
+	"http://other/admin", "http://other//admin", "http://other/public/../admin", "/public/a%2Fb;c//d", "/admin%2Fx", "/admin%252Fx", "/%2e/admin", "/.;/admin", "//;//admin", "/admin%2F0%2F", "/admin%2F0%2F%2F", "/admin;/0/",
 }
 
 func TestNoSpellingOpensAnotherRule(t *testing.T) {

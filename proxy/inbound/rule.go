@@ -166,8 +166,12 @@ func (g *Gate) rule(method, path string, odd oddity) (*rule, *refusal) {
 	rl := g.match(method, collapsed(path))
 	for _, other := range otherReadings(path, odd) {
 		alt := g.match(method, other)
-		if alt.unmatched {
-			alt = g.match(method, other+"/") // a path that is matched only with a slash at its end matches nothing without
+		if alt.unmatched { // many servers take a path with and without a slash at its end for the same
+			if bare, slash := strings.CutSuffix(other, "/"); slash {
+				alt = g.match(method, bare)
+			} else {
+				alt = g.match(method, other+"/")
+			}
 		}
 		if alt != rl && !alt.unmatched {
 			return nil, &refusal{reason: proxy.AmbiguousPath, detail: "The path falls under different rules, depending on how a server reads its encoded slashes and semicolons."}

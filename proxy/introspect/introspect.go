@@ -126,6 +126,10 @@ func (i *Introspector) Verify(ctx context.Context, compact string, held verify.P
 	return i.judge(a, held)
 }
 
+// Recheck judges a token of either sort again, as [verify.Verifier.Recheck] does. The issuer is not asked again about an opaque
+// one: it ends with its exp, where its issuer said one, or with a revocation.
+func (i *Introspector) Recheck(t *verify.Token) error { return i.o.Verifier.Recheck(t) }
+
 // Explain judges a token as [Introspector.Verify] does, without the cache and whether or not the issuer is left alone just now, and
 // returns the checks in the order in which they were made. Only the last can have failed; the token is nil if it did. A
 // failure's detail says why there is no answer.

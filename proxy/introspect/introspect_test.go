@@ -165,9 +165,13 @@ func TestRevocationsHoldAtEachUse(t *testing.T) {
 	w := newWorld(t, nil)
 	w.idp.say(opaque, good(nil))
 	w.idp.say(opaque+"bob", good(m{"sub": "bob", "jti": "jti-2", "client_id": "svc-b", "iat": nil}))
+	stream := w.accept(opaque)
 	both := func(want proxy.Reason) {
 		t.Helper()
 		w.accept(opaque + "bob")
+		if err := w.Recheck(stream); (err == nil) != (want == proxy.OK) {
+			t.Errorf("a stream's token is judged again with %v, want %s", err, want)
+		}
 		if want == proxy.OK {
 			w.accept(opaque)
 			return

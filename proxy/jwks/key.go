@@ -162,6 +162,8 @@ func algorithmsFor(public any) ([]string, error) {
 			return nil, fmt.Errorf("it is an RSA key of %d bits, and only %d to %d are accepted", k.N.BitLen(), minRSABits, maxRSABits)
 		case k.N.Bit(0) == 0:
 			return nil, errors.New("its RSA modulus is even")
+		case roca(k.N): // RFC 8725, section 3.5
+			return nil, errors.New("it is an RSA key that can be broken (ROCA, CVE-2017-15361)")
 		}
 		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
 	case *ecdsa.PublicKey:

@@ -1,17 +1,27 @@
 package verify
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"math/big"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sidepass/sidepass/proxy"
 )
 
 var seeds = []string{
@@ -19,66 +29,270 @@ var seeds = []string{
 	`{"a":[1,-0.5e+7,true,false,null,"\ud83d\ude00",{"b":{}}],"\/":"\"\\\b\f\n\r\t"}`, `{}`, `[]`, `{"a":1,"a":2}`, `{"a":"\ud800"}`, `{"aud":[]}`,
 }
 
-// Law: what is accepted is one spelling of one token, a strict library verifies it with the one key that could have
-// signed it, and its claims, read by another parser, are what was asked for.
+// Law: what is accepted re-encodes to the same bytes, so that one token has one spelling; a strict library verifies it with the
+// one key that could have signed it; and another parser finds in it what was asked for, and all that the Token says, no more and
+// no less. What is said of it once is said again from the cache.
 func holds(t *testing.T, w *world, token string) {
 	t.Helper()
 	got, err := w.Verify(t.Context(), token, Possession{})
+	again, cached := w.Verify(t.Context(), token, Possession{})
 	if err != nil {
-		var e *Error
-		if !errors.As(err, &e) || got != nil || e.Reason == "" || e.Reason == "ok" {
+		var e, e2 *Error
+		if !errors.As(err, &e) || got != nil || e.Reason == "" || e.Reason == proxy.OK {
 			t.Fatalf("refused with %#v and %v", err, got)
 		}
+		if !errors.As(cached, &e2) || again != nil || e2.Reason != e.Reason || e2.Issuer != e.Issuer {
+			t.Fatalf("refused with %v, and then with %v and %v", err, cached, again)
+		}
 		return
+	}
+	if cached != nil || again != got {
+		t.Fatalf("accepted, and then refused with %v", cached)
 	}
 	if !IsJWT(token) {
 		t.Fatal("it would count as opaque")
 	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		t.Fatalf("%d parts", len(parts))
-	}
-	var decoded [3][]byte
-	for i, p := range parts {
-		b, err := base64.RawURLEncoding.DecodeString(p)
-		if err != nil || b64(b) != p {
-			t.Fatalf("part %d has another spelling: %v", i, err)
+	decoded := make([][]byte, 3)
+	encoded := make([]string, 3)
+	for i, part := range strings.SplitN(token, ".", 3) {
+		if decoded[i], err = base64.RawURLEncoding.DecodeString(part); err != nil {
+			t.Fatal(err)
 		}
-		decoded[i] = b
+		encoded[i] = b64(decoded[i])
 	}
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.EdDSA})
-	if err != nil {
-		t.Fatalf("another library refuses it: %v", err)
+	if strings.Join(encoded, ".") != token {
+		t.Fatal("it has another spelling")
 	}
-	if _, err := jws.Verify(w.ed.ed.Public()); err != nil {
-		t.Fatalf("another library does not verify it: %v", err)
+	header, c := oneObject(t, decoded[0]), oneObject(t, decoded[1])
+	alg, _ := header["alg"].(string)
+	signer := map[string]signer{"EdDSA": w.ed, "ES256": w.es}[alg]
+	if kid, named := header["kid"]; named && kid != signer.kid {
+		t.Fatalf("header %v", header)
 	}
-	var c map[string]any
-	if err := json.Unmarshal(decoded[1], &c); err != nil {
-		t.Fatal(err)
+	if !signer.verifies(token[:strings.LastIndexByte(token, '.')], decoded[2]) {
+		t.Fatal("the signature is another's")
 	}
-	exp, _ := c["exp"].(float64)
-	aud, _ := c["aud"].(string)
-	list, _ := c["aud"].([]any)
-	_, bound := c["cnf"]
-	if c["iss"] != goodIssuer || exp <= float64(t0.Add(-w.o.Leeway).Unix()) || aud != goodAud && !slices.Contains(list, any(goodAud)) || bound {
+	_, jwk := header["jwk"]
+	_, x5c := header["x5c"]
+	if !jwk && !x5c { // which are not looked at here, but by the other library
+		jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256})
+		if err != nil {
+			t.Fatalf("another library refuses it: %v", err)
+		}
+		if payload, err := jws.Verify(signer.public()); err != nil || !bytes.Equal(payload, decoded[1]) {
+			t.Fatalf("another library does not verify it: %v", err)
+		}
+	}
+	for _, name := range []string{"crit", "b64"} {
+		if _, ok := header[name]; ok {
+			t.Fatalf("header %v", header)
+		}
+	}
+	if _, bound := c["cnf"]; bound {
 		t.Fatalf("claims %v", c)
 	}
-	if sub, _ := c["sub"].(string); got.Subject != sub || got.Issuer != goodIssuer {
+	expect(t, w, got, c)
+}
+
+// verifies says whether a signature with ES256 or EdDSA is the signer's, by the standard library alone.
+func (s signer) verifies(signed string, signature []byte) bool {
+	switch {
+	case s.ed != nil:
+		return ed25519.Verify(s.ed.Public().(ed25519.PublicKey), []byte(signed), signature)
+	case s.ec != nil && len(signature) == 64:
+		digest := sha256.Sum256([]byte(signed))
+		return ecdsa.Verify(&s.ec.PublicKey, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+	}
+	return false
+}
+
+// expect holds a token that was accepted against its claims as another parser reads them.
+func expect(t *testing.T, w *world, got *Token, c m) {
+	t.Helper()
+	aud, _ := c["aud"].(string)
+	list, _ := c["aud"].([]any)
+	date := func(name string) (out time.Time) {
+		if n, ok := c[name]; ok {
+			f, err := n.(json.Number).Float64()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = time.UnixMicro(int64(f * 1e6)).UTC()
+		}
+		return out
+	}
+	text := func(name string) string { s, _ := c[name].(string); return s }
+	exp, nbf, iat := date("exp"), date("nbf"), date("iat")
+	switch now := w.now(); {
+	case c["iss"] != goodIssuer, aud != goodAud && !slices.Contains(list, any(goodAud)):
+		t.Fatalf("claims %v", c)
+	case c["exp"] == nil, !now.Before(exp.Add(w.o.Leeway)), now.Add(w.o.Leeway).Before(nbf), now.Add(w.o.Leeway).Before(iat):
+		t.Fatalf("times %v", c)
+	}
+	want := &Token{
+		IssuerName: "idp", Issuer: goodIssuer, Subject: text("sub"), ID: text("jti"), Client: got.Client, Expiry: exp, NotBefore: nbf, IssuedAt: iat,
+		claims: got.claims, scopes: got.scopes,
+	}
+	if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(got.claims.value(0), any(c)) {
 		t.Fatalf("token %+v of claims %v", got, c)
+	}
+	for _, name := range []string{"azp", "client_id", "appid", "cid", "sub"} {
+		if c[name] != nil {
+			if got.Client != text(name) {
+				t.Fatalf("client %q of claims %v", got.Client, c)
+			}
+			break
+		}
+	}
+	scopes := map[string]bool{}
+	for _, name := range []string{"scope", "scp"} {
+		for _, s := range strings.Split(text(name), " ") {
+			scopes[s] = true
+		}
+		list, _ := c[name].([]any)
+		for _, s := range list {
+			s, _ := s.(string)
+			scopes[s] = true
+		}
+	}
+	delete(scopes, "")
+	if want := slices.Sorted(maps.Keys(scopes)); !slices.Equal(got.scopes, want) {
+		t.Fatalf("scopes %q, want %q", got.scopes, want)
 	}
 }
 
+// oneObject reads a JSON object that names no member twice, at any level, in any spelling.
+func oneObject(t *testing.T, text []byte) m {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var value func() any
+	token := func() json.Token {
+		next, err := d.Token()
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		return next
+	}
+	value = func() any {
+		switch next := token(); next {
+		case json.Delim('{'):
+			out := m{}
+			for d.More() {
+				name := token().(string)
+				if _, twice := out[name]; twice {
+					t.Fatalf("%q names %q twice", text, name)
+				}
+				out[name] = value()
+			}
+			token()
+			return out
+		case json.Delim('['):
+			out := []any{}
+			for d.More() {
+				out = append(out, value())
+			}
+			token()
+			return out
+		default:
+			return next
+		}
+	}
+	out, ok := value().(m)
+	if _, err := d.Token(); !ok || !errors.Is(err, io.EOF) || !utf8.Valid(text) {
+		t.Fatalf("%q is not one JSON object: %v", text, err)
+	}
+	return out
+}
+
 func fuzzWorld(t testing.TB) *world {
-	w := newWorld(t, trust1(func(t *Trust) { t.Audiences = []string{goodAud} }))
-	w.keys.replace(keySet(w.ed.jwk(nil)))
+	w := cachedWorld(t, func(o *Options) {
+		o.Trusts[0].Audiences, o.Trusts[0].Algorithms = []string{goodAud}, []string{"EdDSA", "ES256"}
+		o.Observer = Observer{}
+	})
+	w.keys.replace(keySet(w.ed.jwk(nil), w.es.jwk(nil)))
 	return w
+}
+
+// signedSeed is what a token is made of: after it was signed, the byte at a place is changed.
+type signedSeed struct {
+	header, payload string
+	es              bool // signed with ES256, else EdDSA
+	at              uint
+	change          byte // 0 changes nothing
+}
+
+func (s signedSeed) token(w *world) string {
+	signer := w.ed
+	if s.es {
+		signer = w.es
+	}
+	token := []byte(signer.jwt(s.header, s.payload))
+	if s.change != 0 {
+		token[s.at%uint(len(token))] = s.change
+	}
+	return string(token)
+}
+
+// signedSeeds are tokens that are accepted, and tokens that are not.
+func signedSeeds(w *world) (good, bad []signedSeed) {
+	for _, payload := range []string{
+		claims(nil), claims(m{"aud": []string{"x", goodAud}}), claims(m{"scope": []string{"b", "a", "a", ""}, "scp": "c  d"}), claims(m{"azp": explicitNull{}, "client_id": 7}), claims(m{"client_id": "c", "appid": "a", "cid": "i"}),
+		claimsWith(`"exp":1.8e9`, "exp"), claimsWith(`"AUD":"x","Iss":1,"CNF":{}`), " " + claimsWith(`"\u0061":"\ud83d\ude00","o":{"o":[{},[null,-0.5e-7]]}`) + "\n",
+		claimsWith(`"iss":"https:\/\/tenant.example\/","nbf":1799999999.999999`, "iss", "nbf"), claims(m{"sub": nil, "azp": nil, "jti": nil, "nbf": nil, "iat": nil, "scope": nil}),
+	} {
+		good = append(good, signedSeed{header: w.ed.header(nil), payload: payload}, signedSeed{header: w.es.header(nil), payload: payload, es: true})
+	}
+	for _, header := range []string{
+		`{"alg":"EdDSA"}`, `{"alg":"EdDSA","typ" : "at+jwt","kid":"ed"}`, `{"\u0061lg":"EdDSA","ALG":"none","x":{"alg":"none"}}`, `{"alg":"EdDSA","cty":"x","jwk":{},"jku":"x"}`,
+	} {
+		good = append(good, signedSeed{header: header, payload: claims(nil)})
+	}
+	for _, s := range seeds {
+		bad = append(bad, signedSeed{header: w.ed.header(nil), payload: s}, signedSeed{header: s + " ", payload: claims(nil), es: true})
+	}
+	for _, payload := range []string{
+		claimsWith(`"exp":4e9`), claimsWith(`"\u0065xp":4e9`), claimsWith(`"Exp":4e9`, "exp"), claimsWith(`"cnf":{"jkt":"x"}`), claimsWith(`"o":{"a":1,"a":1}`), claims(m{"aud": []any{goodAud, 1}}),
+	} {
+		bad = append(bad, signedSeed{header: w.ed.header(nil), payload: payload})
+	}
+	plain := signedSeed{header: w.ed.header(nil), payload: claims(nil)}
+	text := plain.token(w)
+	last := uint(len(text) - 1)
+	good = append(good, signedSeed{header: plain.header, payload: plain.payload, at: last, change: text[last]})
+	bad = append(bad,
+		signedSeed{header: plain.header, payload: plain.payload, at: last, change: text[last] + 1}, // other unused bits
+		signedSeed{header: w.es.header(nil), payload: claims(nil)},                                 // says ES256, signed with EdDSA
+		signedSeed{header: w.ed.header(m{"kid": "es"}), payload: claims(nil)},
+		signedSeed{header: w.ed.header(nil), payload: claims(nil), at: 70, change: '\n'},
+		signedSeed{header: w.ed.header(nil), payload: claims(nil), change: '='},
+	)
+	return good, bad
+}
+
+// The seeds reach both ends: a law about what is accepted says nothing if nothing is.
+func TestFuzzSeeds(t *testing.T) {
+	w := fuzzWorld(t)
+	good, bad := signedSeeds(w)
+	for _, s := range good {
+		w.accept(t, s.token(w))
+		holds(t, w, s.token(w))
+	}
+	for _, s := range bad {
+		if _, err := w.Verify(t.Context(), s.token(w), Possession{}); err == nil {
+			t.Errorf("%+v is accepted", s)
+		}
+	}
 }
 
 func FuzzVerify(f *testing.F) {
 	w := fuzzWorld(f)
-	f.Add(w.ed.jwt(w.ed.header(nil), claims(nil)))
-	f.Add(w.ed.jwt(w.ed.header(m{"kid": nil}), claims(m{"aud": []string{"x", goodAud}})))
+	good, _ := signedSeeds(w)
+	for _, s := range good {
+		if !s.es { // that key is another in each process
+			f.Add(s.token(w))
+		}
+	}
 	f.Add("a.b.c")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, token string) { holds(t, w, token) })
@@ -86,18 +300,12 @@ func FuzzVerify(f *testing.F) {
 
 func FuzzVerifySigned(f *testing.F) {
 	w := fuzzWorld(f)
-	for _, s := range seeds {
-		f.Add(s, claims(nil), uint(0), byte(0))
-		f.Add(w.ed.header(nil), s, uint(0), byte(0))
+	good, bad := signedSeeds(w)
+	for _, s := range slices.Concat(good, bad) {
+		f.Add(s.header, s.payload, s.es, s.at, s.change)
 	}
-	f.Add(w.ed.header(nil), claimsWith(`"exp":1.8e9`, "exp"), uint(0), byte(0))
-	f.Add(w.ed.header(nil), claimsWith(`"AUD":"x"`), uint(70), byte('\n'))
-	f.Fuzz(func(t *testing.T, header, payload string, at uint, change byte) {
-		token := []byte(w.ed.jwt(header, payload))
-		if change != 0 {
-			token[at%uint(len(token))] = change
-		}
-		holds(t, w, string(token))
+	f.Fuzz(func(t *testing.T, header, payload string, es bool, at uint, change byte) {
+		holds(t, w, signedSeed{header, payload, es, at, change}.token(w))
 	})
 }
 

@@ -77,30 +77,51 @@ func (j *judgement) check(ctx context.Context, c check) *Error {
 // one text for each token.
 var strict = base64.RawURLEncoding.Strict()
 
-// format takes the three segments apart (RFC 7515, section 7.1). Five would be an encrypted token, which is not accepted.
+// format takes the three segments apart. Five would be an encrypted token, which is not accepted.
 func (j *judgement) format(context.Context) *Error {
 	if len(j.compact) > MaxTokenBytes {
 		return refuse(proxy.MalformedToken, "The access token is longer than 32 KiB.")
 	}
-	first := strings.IndexByte(j.compact, '.')
-	last := strings.LastIndexByte(j.compact, '.')
-	if first <= 0 || first == last || last == len(j.compact)-1 || last == first+1 || strings.IndexByte(j.compact[first+1:last], '.') >= 0 {
-		return refuse(proxy.MalformedToken, "The access token is not a signed JWT: it does not have three parts with dots between.")
+	parts, err := segments(j.compact)
+	if err != nil {
+		return refuse(proxy.MalformedToken, "The access token "+err.Error()+".")
 	}
-	if strings.ContainsAny(j.compact, "\r\n") {
-		return refuse(proxy.MalformedToken, "The access token contains a line break.")
+	j.signed, j.headerText, j.payloadText, j.signature = parts.signed, parts.header, parts.payload, parts.signature
+	return nil
+}
+
+// parts are those of a JWS, decoded but for signed, which is the signing input.
+type parts struct {
+	signed                     string
+	header, payload, signature []byte
+}
+
+var (
+	errParts  = errors.New("is not a signed JWT: it does not have three parts with dots between")
+	errBreak  = errors.New("contains a line break")
+	errBase64 = errors.New("has a part that is not base64url without padding")
+)
+
+// segments takes a JWS apart that must be in the compact serialization (RFC 7515, section 7.1).
+func segments(compact string) (p parts, err error) {
+	first := strings.IndexByte(compact, '.')
+	last := strings.LastIndexByte(compact, '.')
+	if first <= 0 || first == last || last == len(compact)-1 || last == first+1 || strings.IndexByte(compact[first+1:last], '.') >= 0 {
+		return parts{}, errParts
 	}
-	for _, p := range [...]struct {
+	if strings.ContainsAny(compact, "\r\n") {
+		return parts{}, errBreak
+	}
+	p.signed = compact[:last]
+	for _, s := range [...]struct {
 		text string
 		to   *[]byte
-	}{{j.compact[:first], &j.headerText}, {j.compact[first+1 : last], &j.payloadText}, {j.compact[last+1:], &j.signature}} {
-		var err error
-		if *p.to, err = strict.DecodeString(p.text); err != nil {
-			return refuse(proxy.MalformedToken, "A part of the access token is not base64url without padding.")
+	}{{compact[:first], &p.header}, {compact[first+1 : last], &p.payload}, {compact[last+1:], &p.signature}} {
+		if *s.to, err = strict.DecodeString(s.text); err != nil {
+			return parts{}, errBase64
 		}
 	}
-	j.signed = j.compact[:last]
-	return nil
+	return p, nil
 }
 
 const maxKid = 1 << 10
@@ -268,8 +289,16 @@ func usable(set *jwks.Set, kid, alg, issuer, tenant string) []*jwks.Key {
 	return keys
 }
 
-// verifySignature tries the keys, of which there are at most four.
-func (j *judgement) verifySignature(context.Context) *Error {
+// verifySignature tries the keys, of which there are at most four, when it is its turn.
+func (j *judgement) verifySignature(ctx context.Context) *Error {
+	select {
+	case j.v.verifying <- struct{}{}:
+		defer func() { <-j.v.verifying }()
+	case <-ctx.Done():
+		err := refuse(proxy.KeysUnavailable, "The request ended before it was the turn of its token's signature to be verified.")
+		err.RetryAfter = defaultRetry
+		return err
+	}
 	m := method(j.alg)
 	for _, k := range j.keys {
 		if m.Verify(j.signed, j.signature, k.Public) == nil {

@@ -9,6 +9,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/sidepass/sidepass/proxy"
@@ -47,6 +48,9 @@ type Verifier struct {
 	leeway      time.Duration
 	now         func() time.Time
 	lookup      func(result string)
+	// verifying holds a value for each signature that is being verified. One processor less than there are keeps moving what needs
+	// none: whoever sends bad signatures by the thousand must not starve those whose tokens are known to be good.
+	verifying chan struct{}
 }
 
 // New returns a Verifier, or an error that says which trust cannot work.
@@ -58,7 +62,10 @@ func New(o Options) (*Verifier, error) {
 	if o.Leeway < 0 {
 		return nil, errors.New("the leeway is negative")
 	}
-	v := &Verifier{trusts: trusts, cache: o.Cache, revocations: o.Revocations, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup}
+	v := &Verifier{
+		trusts: trusts, cache: o.Cache, revocations: o.Revocations, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup,
+		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+	}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -69,7 +76,8 @@ func New(o Options) (*Verifier, error) {
 }
 
 // Verify judges a token in the compact serialization (RFC 7515, section 7.1). The error is always an [*Error]. It may
-// block, until ctx ends, for the keys of the token's issuer. It keeps no reference to compact.
+// block, until ctx ends, for the keys of the token's issuer and for its turn to have the signature verified: that is done for one
+// token less at a time than there are processors, but always for one. It keeps no reference to compact.
 //
 // A token that is bound to a key (RFC 7800) is good only together with what its sender holds. Where held says DPoP, the caller
 // goes on to hold the request's proof against [Token.KeyThumbprint].

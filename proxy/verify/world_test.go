@@ -106,6 +106,16 @@ func (s signer) jwk(change m) m {
 	return merge(out, change)
 }
 
+func (s signer) public() crypto.PublicKey {
+	switch {
+	case s.rsa != nil:
+		return s.rsa.Public()
+	case s.ec != nil:
+		return s.ec.Public()
+	}
+	return s.ed.Public()
+}
+
 func hashOf(alg string) crypto.Hash {
 	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[alg[2:]]
 }
