@@ -76,6 +76,25 @@ func TestReadmeConfigurations(t *testing.T) {
 	}
 }
 
+// So are those of the page on rules.
+func TestRulesPageConfigurations(t *testing.T) {
+	page, err := os.ReadFile("../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 1 {
+		t.Fatalf("docs/rules.md has %d configurations, want 1", len(blocks))
+	}
+	file := filepath.Join(t.TempDir(), "sidepass.yaml")
+	if err := os.WriteFile(file, []byte(blocks[0][1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
+		t.Error(err)
+	}
+}
+
 // certificateFiles are what the README's configurations name under /run/tls.
 func certificateFiles(t *testing.T) map[string][]byte {
 	t.Helper()

@@ -27,18 +27,18 @@ import (
 // agreement is a sidecar that serves in this process, beside the command that explains what it would do.
 type agreement struct {
 	file          string
-	in, out       string
+	in, out, own  string
 	logs          *observer.ObservedLogs
 	app           *upstream.Server
 	one, two, odd *issuer.Server // odd is not trusted
 }
 
-// startAgreement runs a sidecar. In yaml {in} {out} {app} {one} {two} {revoked} stand for addresses, URLs and a file.
+// startAgreement runs a sidecar. In yaml {in} {out} {own} {app} {one} {two} {revoked} stand for addresses, URLs and a file.
 func startAgreement(t *testing.T, yaml string) *agreement {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	dir := t.TempDir()
-	a := &agreement{file: filepath.Join(dir, "sidepass.yaml"), in: free(t), out: free(t), logs: logs}
+	a := &agreement{file: filepath.Join(dir, "sidepass.yaml"), in: free(t), out: free(t), own: free(t), logs: logs}
 	var err error
 	if a.app, err = upstream.Start(upstream.Options{}); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func startAgreement(t *testing.T, yaml string) *agreement {
 		}
 	}
 	write(revoked, fmt.Sprintf("{\"jti\":\"revoked\"}\n{\"issuer\":%q,\"client_id\":\"revoked\"}\n", a.one.Issuer()))
-	write(a.file, strings.NewReplacer("{in}", a.in, "{out}", a.out, "{app}", a.app.URL(), "{one}", a.one.Issuer(), "{two}", a.two.Issuer(), "{revoked}", revoked).Replace(yaml)+
+	write(a.file, strings.NewReplacer("{in}", a.in, "{out}", a.out, "{own}", a.own, "{app}", a.app.URL(), "{one}", a.one.Issuer(), "{two}", a.two.Issuer(), "{revoked}", revoked).Replace(yaml)+
 		"\nmetrics: {listen: \"off\"}\nadmin: {listen: \"off\"}\nlog: {access: all, decisions: all}\n")
 	loaded, err := config.Load(config.LoadOptions{Files: []string{a.file}})
 	if err != nil {
@@ -301,6 +301,8 @@ outbound:
     - {name: address, host: 192.0.2.7, upstream: "{app}", audience: [g]}
     - {name: v6, host: "[2001:db8::1]", upstream: "{app}", audience: [h]}
     - {name: prefix, prefix: /api, upstream: "{app}", audience: [i]}
+    - {name: own, listen: "{own}", upstream: "{app}", audience: [j]}
+    - {name: rest, prefix: /api/v2, upstream: "{app}", audience: [k]}
 `
 
 // explain says of each URL which route the running sidecar sends it by, or why by none.
@@ -312,15 +314,22 @@ func TestExplainOutboundAgrees(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			pick := func(from ...string) string { return from[r.IntN(len(from))] }
 			seen := map[string]int{}
-			for n := range 400 {
+			for n := range 600 {
 				host := pick("orders.internal", "ORDERS.internal", "Orders.Internal.", "a.internal", "a.b.internal", "x.eu.internal", "eu.internal", "internal", ".internal", "files.example", "Files.Example", "files.example.", "192.0.2.7", "192.0.2.07", "[2001:db8::1]",
-					"[2001:DB8::1]", "[2001:db8:0::1]", "[::1]", "orders.internal.evil.invalid", "evilorders.internal", "xn--orders.internal", "localhost", "127.0.0.1", "sidecar", "a..internal", "or_ders.internal", "orders.internal@evil.invalid", "[fe80::1%25eth0]", "*.internal")
+					"[2001:DB8::1]", "[2001:db8:0::1]", "[::1]", "orders.internal.evil.invalid", "evilorders.internal", "xn--orders.internal", "localhost", "LOCALHOST.", "127.0.0.1", "127.0.0.1", "sidecar", "Sidecar", "a..internal", "or_ders.internal", "orders.internal@evil.invalid", "[fe80::1%25eth0]", "*.internal")
 				port := pick("", "", "", "", "", "", ":80", ":443", ":8443", ":08443", ":1", ":0", ":99999", ":x", ":")
-				if host == "localhost" || host == "127.0.0.1" || host == "[::1]" {
-					port = a.out[strings.LastIndexByte(a.out, ':'):]
+				ours := strings.Contains("localhost. 127.0.0.1 [::1] sidecar", strings.ToLower(host))
+				listener := a.out
+				if ours {
+					listener = pick(a.out, a.out, a.own)
+					port = listener[strings.LastIndexByte(listener, ':'):]
 				}
-				url := pick("http://", "http://", "http://", "http://", "http://", "HTTP://", "https://", "ftp://") + host + port + pick("", "/", "/files/x", "/files/x/y", "/files/", "/readme", "/other", "/api/x", "/files/%2e%2e/x", "/files/a%2Fb", "/x?y=/files/", "/x#y", "?q")
+				url := pick("http://", "http://", "http://", "http://", "http://", "HTTP://", "https://", "ftp://") + host + port + pick("", "/", "/files/x", "/files/x/y", "/files/", "/readme", "/other", "/api/x", "/api/v2/x", "/apix", "/files/%2e%2e/x", "/files/a%2Fb", "/x?y=/files/", "/x#y", "?q")
 				got := a.serve(t, a.out, "GET", url, "ignored.example", "")
+				if scheme, rest, _ := strings.Cut(url, "://"); ours && strings.EqualFold(scheme, "http") && !strings.Contains(url, "#") { // which the app calls without a proxy
+					at := strings.IndexAny(rest+"/", "/?")
+					got = a.serve(t, listener, "GET", "/"+strings.TrimPrefix(rest[at:], "/"), rest[:at], "")
+				}
 				e, exit := a.explained(t, "", "outbound", url)
 				same := (exit == 0) == e.Allowed && (e.Route == "" || e.Route == got.rule) && e.Allowed == (got.forwarded && got.rule != "unmatched")
 				switch {
@@ -336,7 +345,7 @@ func TestExplainOutboundAgrees(t *testing.T) {
 				}
 				seen[got.rule]++
 			}
-			for _, route := range []string{"exact", "port", "wild", "longer", "files", "one-file", "unmatched"} {
+			for _, route := range []string{"exact", "port", "wild", "longer", "files", "one-file", "prefix", "rest", "own", "unmatched"} {
 				if seen[route] == 0 {
 					t.Errorf("no URL took %s: %v", route, seen)
 				}

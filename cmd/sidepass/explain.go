@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -164,7 +166,11 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	if target.Form != proxy.AbsoluteForm {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
 	}
-	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: fields{}, Listener: outboundListener})
+	r := &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: fields{}, Listener: outboundListener}
+	if l := ownListener(g.loaded.Config.Outbound, target); l != "" { // the app calls it without a proxy
+		r.Listener, r.Target = l, proxy.Target{Path: target.Path, Query: target.Query}
+	}
+	v := g.outbound.Admit(context.Background(), r)
 	i := slices.IndexFunc(g.routes, func(r *route) bool { return r.config.Name == v.Note.Rule })
 	if i < 0 {
 		e := explanation{Code: v.Reason, Status: v.Reason.Status(), Detail: v.Detail}
@@ -198,11 +204,48 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 
 // because says how a route was found.
 func because(c config.Route) string {
-	why := "the URL's host is covered by host: " + c.Host
+	var why string
+	switch {
+	case c.Prefix != "":
+		return "the URL names our own listener, and its path begins with prefix: " + c.Prefix
+	case c.Listen.IsSet():
+		why = "the URL names the route's own listener"
+	default:
+		why = "the URL's host is covered by host: " + c.Host
+	}
 	if len(c.Paths) > 0 {
 		why += ", and its path by paths: " + strings.Join(c.Paths, " ")
 	}
 	return why
+}
+
+// ownListener is the listener of ours that a URL names, by its port and a name of this machine or one of outbound.names; "" is none.
+func ownListener(c *config.Outbound, t proxy.Target) string {
+	host, port, ok := proxy.SplitAuthority(t.Authority)
+	if !ok || t.Scheme != "http" {
+		return ""
+	}
+	if port == "" {
+		port = "80"
+	}
+	ip, err := netip.ParseAddr(host)
+	own := host == "localhost" || err == nil && ip.IsLoopback() || slices.ContainsFunc(c.Names, func(name string) bool {
+		h, p, ok := proxy.SplitAuthority(name)
+		return ok && h == host && (p == "" || p == port)
+	})
+	serves := func(l config.Listen) bool {
+		at, p, err := net.SplitHostPort(l.Address)
+		return err == nil && l.Network == "tcp" && p == port && (own || strings.EqualFold(at, host))
+	}
+	if serves(c.Listen) {
+		return outboundListener
+	}
+	for _, r := range c.Routes {
+		if r.Listen.IsSet() && serves(r.Listen) {
+			return routeListener(r.Name)
+		}
+	}
+	return ""
 }
 
 // explainInbound loads the keys, and asks the gate and then the verifier for its steps.
