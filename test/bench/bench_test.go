@@ -50,6 +50,10 @@ func TestMain(m *testing.M) {
 		servePlain(to)
 		return
 	}
+	if to := os.Getenv(floodTarget); to != "" {
+		sendFlood(to)
+		return
+	}
 	flag.Parse()
 	os.Exit(m.Run())
 }
@@ -184,7 +188,7 @@ func startSidepass(t *testing.T, binary, name, yaml string, request []byte) *sub
 		t.Fatal(err)
 	}
 	cmd := exec.Command(binary, "run", "--config", file)
-	var log bytes.Buffer
+	var log beginning
 	cmd.Stderr = &log
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -194,7 +198,7 @@ func startSidepass(t *testing.T, binary, name, yaml string, request []byte) *sub
 	s := &subject{name: name, address: address, request: request, pid: cmd.Process.Pid}
 	for s.ready == 0 {
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("%s is not ready:\n%s", name, log.String())
+			t.Fatalf("%s is not ready:\n%s", name, log.text.String())
 		}
 		resp, err := http.Get("http://" + metrics + "/readyz")
 		if err == nil {
@@ -208,6 +212,16 @@ func startSidepass(t *testing.T, binary, name, yaml string, request []byte) *sub
 	time.Sleep(500 * time.Millisecond)
 	s.rss = rss(t, s.pid)
 	return s
+}
+
+// beginning keeps the first lines of a log, which say why a process does not start; a flood of refusals is a flood of lines too.
+type beginning struct{ text bytes.Buffer }
+
+func (b *beginning) Write(p []byte) (int, error) {
+	if b.text.Len() < 64<<10 {
+		b.text.Write(p)
+	}
+	return len(p), nil
 }
 
 // serveUpstream is an upstream so light that it does not disturb: fixed bytes for each head that it reads.
