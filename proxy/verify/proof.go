@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"crypto/rsa"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -44,6 +46,8 @@ type Proofs struct {
 	nonces  *Nonces
 	leeway  time.Duration
 	now     func() time.Time
+	// verifying holds a value for each signature that is being verified.
+	verifying chan struct{}
 }
 
 // NewProofs returns Proofs, or an error that says what of the options cannot work.
@@ -57,7 +61,10 @@ func NewProofs(o ProofOptions) (*Proofs, error) {
 	case o.Leeway < 0:
 		return nil, errors.New("the leeway is negative")
 	}
-	p := &Proofs{origin: origin, replays: o.Replays, nonces: o.Nonces, leeway: o.Leeway, now: o.Now}
+	p := &Proofs{
+		origin: origin, replays: o.Replays, nonces: o.Nonces, leeway: o.Leeway, now: o.Now,
+		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+	}
 	if p.now == nil {
 		p.now = time.Now
 	}
@@ -74,7 +81,7 @@ type Use struct {
 }
 
 // Verify judges the value of a request's one DPoP field, and uses the proof up if it is good: of any number of calls with one proof, one
-// accepts it. It returns nil, or an error with invalid_dpop_proof or use_dpop_nonce. It does not block.
+// accepts it. It returns nil, or an error with invalid_dpop_proof or use_dpop_nonce. It blocks for its turn to have the signature verified.
 func (p *Proofs) Verify(proof string, use Use) *Error {
 	j := proofJudgement{p: p, compact: proof, use: use, now: p.now()}
 	for i := range proofChecks {
@@ -181,8 +188,8 @@ func (j *proofJudgement) header() *Error {
 		}
 	}
 	set, err := jwks.Parse([]byte(`{"keys":[` + header.raw(header.nodes[i].value) + `]}`))
-	if err != nil {
-		return invalid("The jwk in the DPoP proof's header is not a public key for signatures that is accepted here: RSA of 2048 to 8192 bits, EC on P-256, P-384 or P-521, or Ed25519.")
+	if err != nil || dear(set.Keys[0]) {
+		return invalid("The jwk in the DPoP proof's header is not a public key for signatures that is accepted here: RSA of 2048 to 4096 bits, EC on P-256, P-384 or P-521, or Ed25519.")
 	}
 	if j.key = set.Keys[0]; !slices.Contains(j.key.Algorithms, j.alg) {
 		return invalid("The alg and the jwk in the DPoP proof's header do not fit together.")
@@ -290,7 +297,16 @@ func (j *proofJudgement) nonce() *Error {
 	return nil
 }
 
+// dear says whether a signature costs much more to verify with a key than with others: the caller has chosen it.
+func dear(k *jwks.Key) bool {
+	public, ok := k.Public.(*rsa.PublicKey)
+	return ok && (public.N.BitLen() > 4096 || public.E > 65537)
+}
+
+// signature takes its turn, as tokens' signatures do: see Verifier.verifying.
 func (j *proofJudgement) signature() *Error {
+	j.p.verifying <- struct{}{}
+	defer func() { <-j.p.verifying }()
 	if method(j.alg).Verify(j.parts.signed, j.parts.signature, j.key.Public) != nil {
 		return invalid("The DPoP proof's signature does not verify with its jwk.")
 	}
@@ -299,9 +315,11 @@ func (j *proofJudgement) signature() *Error {
 
 // replay notes the proof, of which everything else is right.
 func (j *proofJudgement) replay() *Error {
-	switch j.p.replays.use(proofIDOf(j.key.Thumbprint, j.id), j.issued, j.oldest()) {
+	switch j.p.replays.use(proofIDOf(j.key.Thumbprint, j.id), keyID(j.key.Thumbprint[:len(keyID{})]), j.issued, j.oldest()) {
 	case firstUse:
 		return nil
+	case tooMany:
+		return invalid("So many DPoP proofs were used in the last minutes that no more can be remembered of this key.")
 	case memoryFull:
 		return invalid("So many DPoP proofs were used in the last minutes that no more can be remembered, and none is accepted that could not be.")
 	case tooOldToTell:

@@ -15,21 +15,29 @@ type Replays struct {
 	mu      sync.Mutex
 	buckets []bucket // in no order; never empty ones
 	count   int      // of proofs in all buckets
-	floor   int64    // proofs that belong in a bucket before this one have been forgotten; 0 while none has been
+	held    map[keyID]int
+	floor   int64 // proofs that belong in a bucket before this one have been forgotten; 0 while none has been
 }
 
 // bucket has the proofs whose iat is in the same span of time. They are forgotten together.
 type bucket struct {
 	number int64 // of the span, since 1970
 	used   map[proofID]struct{}
+	held   map[keyID]int // how many of them are of a key
 }
 
 // proofID stands for a proof: a digest of its key and its jti.
 type proofID [16]byte
 
+// keyID stands for a key: the beginning of its thumbprint.
+type keyID [8]byte
+
 const (
 	maxReplays = 1 << 18
 	bucketSpan = 10 // seconds
+
+	// One key may have half of the memory, and once half of it is taken no more than this: nobody shuts the others out.
+	maxOfOneKey = maxReplays / 16
 )
 
 // proofIDOf digests the thumbprint of a key and the jti that its holder chose. A thumbprint has one length: nobody can choose the two
@@ -46,13 +54,14 @@ type outcome uint8
 const (
 	firstUse outcome = iota
 	usedBefore
+	tooMany      // of one key
 	tooOldToTell // it is of a time whose proofs have been forgotten: the clock was set back, or the leeway has grown
 	memoryFull
 )
 
-// use notes a proof that was issued at that time, unless it was used before. oldest is how old a proof may be at most just now.
+// use notes a proof of a key that was issued at that time, unless it was used before. oldest is how old a proof may be at most just now.
 // Of any number of calls with one proof, one gets firstUse.
-func (r *Replays) use(id proofID, issued, oldest time.Time) outcome {
+func (r *Replays) use(id proofID, key keyID, issued, oldest time.Time) outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.buckets = slices.DeleteFunc(r.buckets, func(b bucket) bool {
@@ -60,6 +69,11 @@ func (r *Replays) use(id proofID, issued, oldest time.Time) outcome {
 			return false
 		}
 		r.count -= len(b.used)
+		for of, n := range b.held {
+			if r.held[of] -= n; r.held[of] == 0 {
+				delete(r.held, of)
+			}
+		}
 		r.floor = max(r.floor, b.number+1)
 		return true
 	})
@@ -76,14 +90,23 @@ func (r *Replays) use(id proofID, issued, oldest time.Time) outcome {
 			own = i
 		}
 	}
-	if r.count >= maxReplays {
+	switch {
+	case r.count >= maxReplays:
 		return memoryFull
+	case r.count >= maxReplays/2 && r.held[key] >= maxOfOneKey:
+		return tooMany
 	}
 	if own < 0 {
 		own = len(r.buckets)
-		r.buckets = append(r.buckets, bucket{number, map[proofID]struct{}{}})
+		r.buckets = append(r.buckets, bucket{number, map[proofID]struct{}{}, map[keyID]int{}})
 	}
-	r.buckets[own].used[id] = struct{}{}
+	if r.held == nil {
+		r.held = map[keyID]int{}
+	}
+	b := r.buckets[own]
+	b.used[id] = struct{}{}
+	b.held[key]++
+	r.held[key]++
 	r.count++
 	return firstUse
 }

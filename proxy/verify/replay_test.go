@@ -87,6 +87,34 @@ func TestProofIsUsedOnceByManyAtATime(t *testing.T) {
 	}
 }
 
+// A key may have half of the memory, and then no more than its share: there is room for all the others.
+func TestOneKeyDoesNotFillTheMemory(t *testing.T) {
+	var r Replays
+	use := func(i int, key byte) outcome {
+		var id proofID
+		binary.BigEndian.PutUint64(id[:], uint64(i))
+		id[15] = key
+		return r.use(id, keyID{key}, t0, t0)
+	}
+	for i := range maxReplays {
+		if want := map[bool]outcome{true: firstUse, false: tooMany}[i < maxReplays/2]; use(i, 1) != want {
+			t.Fatalf("proof %d: want %d", i, want)
+		}
+	}
+	for i := range maxOfOneKey {
+		if got := use(i, 2); got != firstUse {
+			t.Fatalf("proof %d of another key: %d", i, got)
+		}
+	}
+	if got := use(maxOfOneKey, 2); got != tooMany {
+		t.Errorf("beyond the share: %d", got)
+	}
+	later := t0.Add(time.Hour)
+	if got := r.use(proofID{1}, keyID{1}, later, later); got != firstUse || len(r.held) != 1 {
+		t.Errorf("an hour later: %d, %d keys remembered", got, len(r.held))
+	}
+}
+
 // The memory is bounded, small, and given back.
 func TestReplaysAreBounded(t *testing.T) {
 	size := func() uint64 {
@@ -101,7 +129,7 @@ func TestReplaysAreBounded(t *testing.T) {
 		var id proofID
 		binary.BigEndian.PutUint64(id[:], uint64(i))
 		issued := t0.Add(time.Duration(i%60) * time.Second)
-		if got := w.replays.use(id, issued, t0); got != firstUse {
+		if got := w.replays.use(id, keyID{byte(i % 32)}, issued, t0); got != firstUse {
 			t.Fatalf("proof %d: %d", i, got)
 		}
 	}
