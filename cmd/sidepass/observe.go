@@ -154,6 +154,7 @@ func first(routes []string) string {
 
 func (s *sidecar) outboundDone(r engine.Record) {
 	s.metrics.Outbound(r.Note.Rule, r.Status, r.Reason, r.Duration)
+	s.metrics.Engine(r.Engine == engine.Lean)
 	if s.logs.wants(r.Status, r.Reason) {
 		s.access("outbound", r, zap.String("route", r.Note.Rule))
 	}
@@ -162,6 +163,7 @@ func (s *sidecar) outboundDone(r engine.Record) {
 func (s *sidecar) inboundDone(r engine.Record) {
 	decision, reason := r.Note.Decision, r.Reason
 	s.metrics.Inbound(r.Note.Rule, r.Note.Issuer, decision, reason, r.Duration)
+	s.metrics.Engine(r.Engine == engine.Lean)
 	if s.logs.wants(r.Status, cmp.Or(r.Ended, r.Reason)) {
 		s.access("inbound", r, zap.String("rule", r.Note.Rule))
 	}

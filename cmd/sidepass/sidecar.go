@@ -163,7 +163,7 @@ func (s *sidecar) listen(c *config.Config) error {
 	}
 	carry := func(o engine.Options) func() *listener {
 		return func() *listener {
-			o.ErrorLog, o.Observer = errorLog, s.process.observe.engine(o.Name)
+			o.ErrorLog, o.Observer, o.Std = errorLog, s.process.observe.engine(o.Name), c.Engine == "std"
 			return &listener{server: engine.New(o)}
 		}
 	}
@@ -306,6 +306,15 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.runKeys(g)
 	s.prefetch(g, true)
 	s.serving.Store(true)
+	s.group.Go(func() error {
+		s.prefetches.Wait()
+		select {
+		case <-time.After(time.Second): // keys and the first probes
+			releaseStartPages()
+		case <-s.keysCtx.Done():
+		}
+		return nil
+	})
 	var err error
 	select {
 	case <-ctx.Done():

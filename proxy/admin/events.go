@@ -139,6 +139,15 @@ func (m *Metrics) VerifiedTokenLookup(hit bool) {
 	}
 }
 
+// Engine counts a request by the engine that carried it: the lean one, or net/http.
+func (m *Metrics) Engine(lean bool) {
+	if lean {
+		m.lean.Inc()
+		return
+	}
+	m.std.Inc()
+}
+
 // TokenRequest counts a request for a token under the first route that uses its key. result is "ok", an OAuth error
 // code, "timeout", "unreachable", "throttled" or "invalid_response"; anything else is "other_error". d is how long the
 // request took; 0 says that none was sent, so that no duration is observed.

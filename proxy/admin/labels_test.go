@@ -57,6 +57,8 @@ func TestWhatIsOffIsAbsent(t *testing.T) {
 		`sidepass_build_info{commit="abc",goversion="go1.26",version="1.2.3"}`,
 		`sidepass_config_reloads_total{result="error"}`,
 		`sidepass_config_reloads_total{result="ok"}`,
+		`sidepass_engine_requests_total{engine="lean"}`,
+		`sidepass_engine_requests_total{engine="std"}`,
 		`sidepass_verified_token_cache_lookups_total{result="hit"}`,
 		`sidepass_verified_token_cache_lookups_total{result="miss"}`,
 	}
@@ -132,7 +134,7 @@ func TestReload(t *testing.T) {
 	everything(m) // requests under the old configuration still end
 	for _, s := range ours(samples(t, m)) {
 		switch name, _, _ := strings.Cut(s, "{"); name {
-		case "sidepass_build_info", "sidepass_config_reloads_total", "sidepass_config_last_reload_success_timestamp_seconds", "sidepass_verified_token_cache_lookups_total":
+		case "sidepass_build_info", "sidepass_config_reloads_total", "sidepass_config_last_reload_success_timestamp_seconds", "sidepass_engine_requests_total", "sidepass_verified_token_cache_lookups_total":
 		default:
 			t.Errorf("%s outlived its configuration", s)
 		}

@@ -73,6 +73,7 @@ type Metrics struct {
 	clockSkew        *prometheus.GaugeVec
 
 	verifiedHit, verifiedMiss prometheus.Counter
+	lean, std                 prometheus.Counter
 
 	// Gauges without labels are vectors all the same, so that they can be absent.
 	configLastSuccess  *prometheus.GaugeVec
@@ -104,6 +105,8 @@ func NewMetrics(b Build) *Metrics {
 	m.inboundAudit = m.gauge("sidepass_inbound_audit", "1 where nothing is enforced: the rule is in audit mode.", "rule")
 	verified := m.counter("sidepass_verified_token_cache_lookups_total", "Look-ups in the cache of verified tokens, by what they found.", "result")
 	m.verifiedHit, m.verifiedMiss = verified.WithLabelValues("hit"), verified.WithLabelValues("miss")
+	engines := m.counter("sidepass_engine_requests_total", "Requests by what carried them to the upstream: the lean engine for HTTP/1.1, or net/http for everything else.", "engine")
+	m.lean, m.std = engines.WithLabelValues("lean"), engines.WithLabelValues("std")
 	m.jwksRefreshes = m.counter("sidepass_jwks_refreshes_total", "Attempts to load an issuer's keys, by how they ended.", "issuer", "result")
 	m.jwksKeys = m.gauge("sidepass_jwks_keys", "Usable keys of the issuer; 0 until they have been loaded.", "issuer")
 	m.jwksLastSuccess = m.gauge("sidepass_jwks_last_success_timestamp_seconds", "When the issuer's keys were last loaded, in Unix time; absent until then.", "issuer")

@@ -46,6 +46,9 @@ func everything(m *Metrics) {
 	m.Upstream401("orders", "replayed")
 	m.ScopeNarrowed("orders")
 	m.Inbound("read", "idp", proxy.Allow, proxy.OK, time.Millisecond)
+	m.Engine(true)
+	m.Engine(false)
+	m.Engine(true)
 	m.VerifiedTokenLookup(true)
 	m.JWKSRefresh("idp", true)
 	m.JWKSKeys("idp", 4, now)
@@ -109,6 +112,7 @@ func TestList(t *testing.T) {
 		"sidepass_clock_skew_seconds gauge issuer",
 		"sidepass_config_last_reload_success_timestamp_seconds gauge ",
 		"sidepass_config_reloads_total counter result",
+		"sidepass_engine_requests_total counter engine",
 		"sidepass_file_reload_failures_total counter file",
 		"sidepass_inbound_audit gauge rule",
 		"sidepass_inbound_request_duration_seconds histogram rule",
@@ -237,6 +241,8 @@ func TestEvents(t *testing.T) {
 		`sidepass_inbound_request_duration_seconds_count{rule="read"}`:                                                  2,
 		`sidepass_inbound_audit{rule="new"}`:                                                                            1,
 		`sidepass_inbound_audit{rule="read"}`:                                                                           0,
+		`sidepass_engine_requests_total{engine="lean"}`:                                                                 2,
+		`sidepass_engine_requests_total{engine="std"}`:                                                                  1,
 		`sidepass_verified_token_cache_lookups_total{result="hit"}`:                                                     1,
 		`sidepass_verified_token_cache_lookups_total{result="miss"}`:                                                    1,
 		`sidepass_jwks_refreshes_total{issuer="idp",result="ok"}`:                                                       1,

@@ -2,11 +2,9 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -154,12 +152,7 @@ func (x *exchange) brokeOff() {
 
 // panicked answers a request whose handling panicked. What was thrown is shown only where it cannot hold a secret.
 func (x *exchange) panicked(thrown any) {
-	what := fmt.Sprintf("%T", thrown)
-	var known runtime.Error
-	if err, ok := thrown.(error); ok && errors.As(err, &known) {
-		what = known.Error()
-	}
-	x.err = fmt.Errorf("panic: %s\n%s", what, debug.Stack())
+	x.err = fmt.Errorf("panic: %s\n%s", describePanic(thrown), debug.Stack())
 	if x.wrote || x.hijacked {
 		x.gone = true
 		return
@@ -175,6 +168,7 @@ func (x *exchange) observe() {
 	}
 	r := Record{
 		Listener: x.s.options.Name,
+		Engine:   Std,
 		Remote:   x.in.RemoteAddr,
 		Method:   x.in.Method,
 		Host:     x.in.Host,
@@ -192,12 +186,8 @@ func (x *exchange) observe() {
 	if r.Reason == "" {
 		r.Reason = proxy.OK
 	}
-	switch up := x.up; {
-	case up == nil:
-	case x.scheme == up.scheme && x.authority == up.authority:
-		r.Upstream = up.label
-	default:
-		r.Upstream = x.scheme + "://" + x.authority
+	if x.up != nil {
+		r.Upstream = x.label()
 	}
 	if x.body != nil {
 		r.Received = x.body.received.Load()

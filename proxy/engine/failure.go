@@ -32,6 +32,7 @@ var (
 	errSwitched   = errors.New("the upstream switched protocols unasked")
 	errStatus     = errors.New("the upstream answered with a status below 200")
 	errTarget     = errors.New("the path cannot be sent as it is")
+	errSet        = errors.New("a field that is to be set would not stay one field")
 	errNoUpstream = errors.New("the verdict names no destination of this engine")
 )
 
@@ -61,7 +62,7 @@ func explain(err error) *failure {
 	}
 	text := err.Error()
 	switch {
-	case strings.HasPrefix(text, "net/http: invalid "):
+	case strings.HasPrefix(text, "net/http: invalid "), errors.Is(err, errSet):
 		return fail(proxy.InternalError, "A header field that the sidecar was to set is not one that HTTP allows.", err)
 	case strings.Contains(text, "looked like an HTTP/1.1 header"), strings.HasSuffix(text, "client conn could not be established"):
 		return fail(proxy.UpstreamProtocol, "The upstream does not speak HTTP/2; if it speaks HTTP/1.1, set `protocol: http1`.", err)

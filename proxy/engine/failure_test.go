@@ -88,6 +88,23 @@ func TestUpstreamFailures(t *testing.T) {
 	}
 }
 
+// What a gate sets is one field, or nothing is sent.
+func TestFieldsThatCannotBeSet(t *testing.T) {
+	for _, f := range []proxy.Field{{Name: "X-A", Value: "a\r\nX-B: b"}, {Name: "X-A", Value: "a\nb"}, {Name: "X-A", Value: "a\rb"}, {Name: "X-A", Value: "a\x00"}, {Name: "X-A\r\nX-B", Value: "b"}, {Name: "X A", Value: "b"}, {Value: "b"}} {
+		o := newOrigin(t, nil)
+		up := upstream(t, o.URL)
+		s := serve(t, with(proxy.Verdict{Upstream: up, Reason: proxy.OK, Set: []proxy.Field{{Name: "X-First", Value: "1"}, f}}))
+		wantRefusal(t, get(t, s, "/"), 500, proxy.InternalError)
+		if o.count() != 0 {
+			t.Errorf("%q: the upstream got it", f)
+		}
+		s.gens.Swap(with(proxy.Verdict{Upstream: up, Reason: proxy.OK, Set: []proxy.Field{{Name: "X-A", Value: " a\tb\xff"}}}), nil)
+		if got := get(t, s, "/"); got.StatusCode != 200 || strings.TrimSpace(o.last(t).Header.Get("X-A")) != "a\tb\xff" {
+			t.Errorf("the twin: %d %q", got.StatusCode, o.last(t).Header)
+		}
+	}
+}
+
 func TestConnectingTakesAtMostTenSeconds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()

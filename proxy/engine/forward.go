@@ -246,6 +246,9 @@ func forget(res *http.Response) {
 // modify is called by ReverseProxy with the hop-by-hop fields already gone from the answer.
 func (x *exchange) modify(res *http.Response) error {
 	dropOwnStatus(res.Header)
+	if res.ContentLength < 0 {
+		delete(res.Header, "Content-Length") // HTTP/2 leaves one there that it could not read
+	}
 	if x.s.options.ViaOnAnswers {
 		if via := x.s.viaOf(res.ProtoMajor, res.ProtoMinor); via != "" {
 			res.Header["Via"] = append(res.Header["Via"], via)
@@ -271,7 +274,7 @@ func (x *exchange) modify(res *http.Response) error {
 	default:
 		x.rp.FlushInterval = -1
 	}
-	if !x.tenure.answering(x.rw, res.ContentLength < 0) {
+	if !x.tenure.answering(cutWrites(x.rw), res.ContentLength < 0) {
 		return errOutlived
 	}
 	x.answer = answer{ReadCloser: res.Body, res: res, request: x.body}

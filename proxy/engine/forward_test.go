@@ -45,6 +45,9 @@ func TestPathAndQueryGoOnByteForByte(t *testing.T) {
 		}
 	})
 	t.Run("what cannot be sent unchanged is refused", func(t *testing.T) {
+		if !std {
+			t.Skip("the lean engine can send it")
+		}
 		n := o.count()
 		got, _, _ := raw(t, s, "GET //a\"b HTTP/1.1\r\nHost: a\r\n\r\n")
 		wantRefusal(t, got, 400, proxy.MalformedRequest)

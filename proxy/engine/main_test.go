@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -20,7 +21,24 @@ import (
 	"github.com/sidepass/sidepass/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// std says which engine is under test: all tests run with each.
+var std bool
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(twice{m})
+}
+
+// twice runs the tests with the lean engine, and then with net/http's.
+type twice struct{ *testing.M }
+
+func (m twice) Run() int {
+	code := m.M.Run()
+	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
+		return code
+	}
+	std = true
+	return max(code, m.M.Run())
+}
 
 // gateFunc is a gate made of a function.
 type gateFunc func(ctx context.Context, r *proxy.Request) proxy.Verdict
@@ -60,7 +78,7 @@ func serve(t testing.TB, gate proxy.Gate, change ...func(*Options)) *side {
 func start(t testing.TB, s *side, gate proxy.Gate, change ...func(*Options)) *side {
 	t.Helper()
 	s.gens.Swap(gate, nil)
-	o := Options{Name: "test", Generations: s.gens}
+	o := Options{Name: "test", Generations: s.gens, Std: std}
 	if _, ok := t.(*testing.T); ok {
 		o.Observer = Observer{Done: s.done}
 	}
@@ -90,6 +108,7 @@ func start(t testing.TB, s *side, gate proxy.Gate, change ...func(*Options)) *si
 }
 
 func (s *side) done(r Record) {
+	r.Method, r.Host, r.Path = strings.Clone(r.Method), strings.Clone(r.Host), strings.Clone(r.Path)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.records = append(s.records, r)

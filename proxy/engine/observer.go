@@ -14,10 +14,22 @@ type Observer struct {
 	Done func(Record)
 }
 
-// Record is what became of one request. It holds no header value and no query, so that nothing secret is in it.
+// Engine is one of the two ways in which bytes are moved.
+type Engine string
+
+// The engines.
+const (
+	Lean Engine = "lean" // HTTP/1.1 on both sides
+	Std  Engine = "std"  // net/http
+)
+
+// Record is what became of one request. It holds no header value and no query, so that nothing secret is in it. Method, Host
+// and Path may alias a read buffer: who keeps them beyond Done clones them.
 type Record struct {
 	// Listener is [Options].Name.
 	Listener string
+	// Engine is which of the two carried it to the upstream.
+	Engine Engine
 	// Remote is the peer's address, host:port; "@" or "" on a unix socket.
 	Remote string
 	Method string

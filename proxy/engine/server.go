@@ -7,15 +7,17 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Options configure a [Server].
@@ -36,7 +38,9 @@ type Options struct {
 	// TLSConfig, when not nil, makes the server speak TLS, with HTTP/2 and HTTP/1.1 by ALPN. A configuration that its
 	// GetConfigForClient returns must name them in NextProtos itself.
 	TLSConfig *tls.Config
-	Observer  Observer
+	// Std serves HTTP/1.1 by net/http too; otherwise that is the lean engine's.
+	Std      bool
+	Observer Observer
 	// ErrorLog gets what net/http has to say about connections; nil drops it.
 	ErrorLog *log.Logger
 	// ReadHeaderTimeout bounds reading a request's head; 0 is 10 s. There is no limit on bodies and answers.
@@ -49,17 +53,23 @@ type Options struct {
 type Server struct {
 	options Options
 	via     [3]string // by received protocol: HTTP/1.0, 1.1, 2
-	http    http.Server
+	http    handed    // HTTP/2; all there is with Std
+	once    handed    // what the lean engine hands over of HTTP/1.1: one request a connection
+	lean    leanServer
 	pool    sync.Pool // of *exchange
 	buffers bufferPool
 	silent  *log.Logger
+	tls     *tls.Config // of the lean engine; nil without TLS
 
 	base context.Context // ends when what is left is cut
 	cut  context.CancelFunc
 
-	mu      sync.Mutex
-	streams int           // hijacked connections, which net/http no longer knows
-	drained chan struct{} // when not nil, closed as soon as streams is 0
+	mu        sync.Mutex
+	doors     []*door
+	closing   bool // the doors are shut
+	accepting sync.WaitGroup
+	streams   int           // hijacked connections, which net/http no longer knows
+	drained   chan struct{} // when not nil, closed as soon as streams is 0
 }
 
 // New returns a server that serves nothing yet.
@@ -75,61 +85,126 @@ func New(o Options) *Server {
 	}
 	s := &Server{options: o, silent: log.New(io.Discard, "", 0)}
 	if o.ErrorLog == nil {
-		o.ErrorLog = s.silent
+		o.ErrorLog, s.options.ErrorLog = s.silent, s.silent
 	}
 	if o.Via != "" {
 		s.via = [3]string{"1.0 " + o.Via, "1.1 " + o.Via, "2 " + o.Via}
 	}
 	s.base, s.cut = context.WithCancel(context.Background())
 	s.pool.New = func() any { return newExchange(s) }
+	s.configure(&s.http)
+	s.configure(&s.once)
+	s.once.server.SetKeepAlivesEnabled(false) // the lean engine's grammar holds for each request of HTTP/1.1
+	s.lean.date.Store(new(string))
+	s.lean.drains = make(chan struct{})
+	if o.TLSConfig != nil {
+		s.tls = o.TLSConfig.Clone()
+		if s.tls.NextProtos == nil {
+			s.tls.NextProtos = []string{"h2", "http/1.1"}
+		}
+	}
+	return s
+}
+
+func (s *Server) configure(h *handed) {
+	o := &s.options
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	s.http = http.Server{
+	h.conns, h.closed = make(chan net.Conn), make(chan struct{})
+	h.server = http.Server{
 		Handler:                      http.HandlerFunc(s.serve),
 		Protocols:                    protocols,
-		TLSConfig:                    o.TLSConfig,
 		ReadHeaderTimeout:            o.ReadHeaderTimeout,
 		IdleTimeout:                  o.IdleTimeout,
 		MaxHeaderBytes:               2 * o.MaxHeaderBytes,
 		ErrorLog:                     o.ErrorLog,
 		BaseContext:                  func(net.Listener) context.Context { return s.base },
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return h.arrivals.begin(connContext(ctx, c), c) },
+		ConnState:                    h.arrivals.ended,
 		DisableGeneralOptionsHandler: true,
 	}
-	return s
+	if o.Std {
+		h.server.TLSConfig = o.TLSConfig
+	}
 }
 
 // Serve accepts connections from l until Shutdown, and then returns nil; otherwise it returns why it could not go on.
 // It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	var err error
-	if s.options.TLSConfig != nil {
-		err = s.http.ServeTLS(l, "", "")
-	} else {
-		err = s.http.Serve(l)
+	defer func() { _ = l.Close() }()
+	d := s.open(l)
+	if d == nil {
+		return nil
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	defer s.accepting.Done()
+	var err error
+	switch {
+	case !s.options.Std:
+		err = s.serveLean(d)
+	case s.options.TLSConfig != nil:
+		err = s.http.server.ServeTLS(d, "", "")
+	default:
+		err = s.http.server.Serve(d)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
 		return nil
 	}
 	return err
 }
 
+// open makes a door of a listener; nil is for one that comes too late.
+func (s *Server) open(l net.Listener) *door {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil
+	}
+	d := &door{Listener: l}
+	s.doors = append(s.doors, d)
+	s.accepting.Add(1)
+	return d
+}
+
+// stopListening shuts the doors, and waits until the last connection has been let in.
+func (s *Server) stopListening() {
+	s.mu.Lock()
+	s.closing = true
+	for _, d := range s.doors {
+		d.shut()
+	}
+	s.mu.Unlock()
+	s.accepting.Wait()
+}
+
 // Shutdown stops accepting connections and waits until every request, stream and tunnel has ended. When ctx ends
 // first, it cuts what is left and returns the error of ctx. Call it once.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
+	s.lean.drain()
+	s.stopListening()
+	var group errgroup.Group
+	group.Go(func() error { return s.http.shutdown(ctx) })
+	group.Go(func() error {
+		err := s.lean.shutdown(ctx) // until then it may hand requests over
+		return cmp.Or(s.once.shutdown(ctx), err)
+	})
+	err := group.Wait()
 	// Requests have ended, or ctx has; one of the last may have become a stream.
 	if waited := s.awaitStreams(ctx); waited != nil {
 		err = waited
 	}
 	s.cut()
 	if err != nil {
-		_ = s.http.Close()
+		_ = s.http.server.Close()
+		_ = s.once.server.Close()
 		grace, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = s.awaitStreams(grace)
 	}
+	s.lean.running.Wait()
 	return err
 }
 
@@ -173,6 +248,10 @@ func (s *Server) streamEnded() {
 
 // serve is the handler.
 func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
+	arrived(r.Context())
+	if s.options.TLSConfig != nil && r.TLS == nil {
+		r.TLS, _ = r.Context().Value(tlsState{}).(*tls.ConnectionState)
+	}
 	x := s.pool.Get().(*exchange)
 	x.begin(rw, r)
 	defer x.end()

@@ -24,9 +24,9 @@ type tenure struct {
 	mu     sync.Mutex // held while a stream is being ended: after stop nothing of the request is touched
 	timer  *time.Timer
 	over   bool
-	upload *body               // the request's content, where that alone makes it a stream
-	answer http.ResponseWriter // the client's side of it, once there is an answer; nil before
-	taken  net.Conn            // in its place, once the connection was taken over
+	reason proxy.Reason // why it was ended; "" when it was not
+	upload *body        // the request's content, where that alone makes it a stream
+	cut    func()       // ends the client's side, once there is an answer; nil before
 }
 
 var errOutlived = errors.New("the request outlived its token")
@@ -47,15 +47,15 @@ func (t *tenure) sending(upload *body) {
 	t.watch()
 }
 
-// answering says that the answer begins, and whether its length is unknown. It returns false when the tenure is over: then the
-// request can still be refused.
-func (t *tenure) answering(rw http.ResponseWriter, endless bool) bool {
+// answering says that the answer begins, how the client's side of it is cut, and whether its length is unknown. It returns false
+// when the tenure is over: then the request can still be refused.
+func (t *tenure) answering(cut func(), endless bool) bool {
 	if t == nil {
 		return true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.answer = rw
+	t.cut = cut
 	if endless && !t.over {
 		t.upload = nil
 		t.watch()
@@ -70,7 +70,7 @@ func (t *tenure) upgraded(c net.Conn) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.taken = c
+	t.cut = func() { _ = c.Close() }
 	t.watch()
 }
 
@@ -94,15 +94,26 @@ func (t *tenure) check() {
 		t.watch()
 		return
 	}
-	t.over = true
+	t.over, t.reason = true, reason
 	t.giveUp(outlived(reason))
-	// A client that does not read must not hold up the end.
-	switch {
-	case t.taken != nil:
-		_ = t.taken.Close()
-	case t.answer != nil:
-		_ = http.NewResponseController(t.answer).SetWriteDeadline(time.Unix(1, 0))
+	if t.cut != nil { // a client that does not read must not hold up the end
+		t.cut()
 	}
+}
+
+// cutWrites makes writes to a client fail.
+func cutWrites(rw http.ResponseWriter) func() {
+	return func() { _ = http.NewResponseController(rw).SetWriteDeadline(past) }
+}
+
+// ended is why the stream was ended; "" when it was not, or there is no tenure. It is settled once stop has been called.
+func (t *tenure) ended() proxy.Reason {
+	if t == nil {
+		return ""
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reason
 }
 
 // stop ends the watch; the request is about to end.

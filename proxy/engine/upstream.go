@@ -69,6 +69,8 @@ type Upstream struct {
 	h2   *http.Transport // HTTP/2 only, cleartext with prior knowledge
 
 	forwarding *http.Transport // to the proxy, for http://; nil without one
+
+	links links // connections of the lean engine
 }
 
 var _ proxy.Upstream = (*Upstream)(nil)
@@ -116,6 +118,7 @@ func NewUpstream(o UpstreamOptions) (*Upstream, error) {
 	if get := o.Certificate; get != nil {
 		u.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return get() }
 	}
+	u.links.max = o.MaxIdleConnsPerHost
 	u.h1 = u.newTransport(o, "http/1.1")
 	u.alpn = u.newTransport(o, "h2", "http/1.1")
 	u.h2 = u.newTransport(o, "h2")
@@ -169,6 +172,7 @@ func (u *Upstream) String() string { return u.label }
 
 // CloseIdle closes the connections that no request uses. It does not end the upstream: a later request connects anew.
 func (u *Upstream) CloseIdle() {
+	u.links.closeIdle()
 	u.h1.CloseIdleConnections()
 	u.alpn.CloseIdleConnections()
 	u.h2.CloseIdleConnections()

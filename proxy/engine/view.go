@@ -27,6 +27,12 @@ func (f fields) At(name string, i int) string {
 	return ""
 }
 
+const (
+	badTarget = "The request target is not one that HTTP allows (RFC 9112, section 3.2)."
+	noHost    = "The request has no Host."
+	badHost   = "The Host is not a host with an optional port."
+)
+
 // view fills v with what a gate may know of r. On failure it returns the reason and, for the answer, a sentence.
 func view(v *proxy.Request, r *http.Request, listener string, maxHeader int) (proxy.Reason, string) {
 	http2 := r.ProtoMajor >= 2
@@ -51,7 +57,7 @@ func view(v *proxy.Request, r *http.Request, listener string, maxHeader int) (pr
 	}
 	target, err := proxy.ParseTarget(r.Method, r.RequestURI)
 	if err != nil {
-		return proxy.MalformedRequest, "The request target is not one that HTTP allows (RFC 9112, section 3.2)."
+		return proxy.MalformedRequest, badTarget
 	}
 	if http2 && target.Form == proxy.AbsoluteForm {
 		return proxy.MalformedRequest, "In HTTP/2 :path begins with a slash (RFC 9113, section 8.3.1)."
@@ -81,10 +87,10 @@ func checkHost(v *proxy.Request, r *http.Request) (proxy.Reason, string) {
 		if !v.HTTP2 && !r.ProtoAtLeast(1, 1) {
 			return "", ""
 		}
-		return proxy.MalformedRequest, "The request has no Host."
+		return proxy.MalformedRequest, noHost
 	}
 	if _, _, ok := proxy.SplitAuthority(r.Host); !ok {
-		return proxy.MalformedRequest, "The Host is not a host with an optional port."
+		return proxy.MalformedRequest, badHost
 	}
 	if v.Target.Authority != "" {
 		if _, _, ok := proxy.SplitAuthority(v.Target.Authority); !ok {

@@ -124,7 +124,7 @@ func (s *sidecar) spawnWith(environ []string, args ...string) {
 	s.t.Helper()
 	s.log, s.ended = &output{}, make(chan struct{})
 	s.cmd = exec.Command(binary, args...)
-	s.cmd.Env, s.cmd.Dir = append([]string{"HOME=" + s.dir}, environ...), s.t.TempDir()
+	s.cmd.Env, s.cmd.Dir = append([]string{"HOME=" + s.dir, engineVariable + "=" + os.Getenv(engineVariable)}, environ...), s.t.TempDir()
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -294,7 +294,7 @@ func freeAddress(t testing.TB) string {
 func run(t testing.TB, dir string, environ []string, args ...string) (int, string, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Dir, cmd.Env = dir, append([]string{"HOME=" + dir}, environ...)
+	cmd.Dir, cmd.Env = dir, append([]string{"HOME=" + dir, engineVariable + "=" + os.Getenv(engineVariable)}, environ...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -302,3 +302,9 @@ func run(t testing.TB, dir string, environ []string, args ...string) (int, strin
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
+
+// engineVariable chooses the engine of every sidecar that is started: the whole suite runs with each.
+const engineVariable = "SIDEPASS_ENGINE"
+
+// lean says whether the lean engine is under test.
+func lean() bool { return os.Getenv(engineVariable) != "std" }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -64,11 +65,14 @@ func TestProtocolUpgradeRefusedByTheApp(t *testing.T) {
 	p := startPair(t, app.URL(), pairKeys{})
 	w := dialWire(t, p.in.address["in"])
 	w.say("GET / HTTP/1.1", "Host: a", "Authorization: Bearer "+mint(p.iss, nil), "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 1337", "")
-	a := w.hear("GET")
-	want(t, a, 426, "")
-	same(t, "version", a.header.Get("Sec-Websocket-Version"), "13")
+	res := w.head("GET")
+	_, _ = io.Copy(io.Discard, res.Body)
+	same(t, "status", res.StatusCode, 426)
+	same(t, "version", res.Header.Get("Sec-Websocket-Version"), "13")
 	before := app.Count()
-	w.say("GET /smuggled HTTP/1.1", "Host: a", "")
-	want(t, w.hear("GET"), 401, "no_token")
+	if !res.Close {
+		w.say("GET /smuggled HTTP/1.1", "Host: a", "")
+		want(t, w.hear("GET"), 401, "no_token")
+	}
 	same(t, "requests that came after it", app.Count()-before, 0)
 }

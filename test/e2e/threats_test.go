@@ -42,7 +42,7 @@ type threat struct {
 	id, what string
 	bad      []string
 	status   int
-	reason   string // "" is an answer of net/http's own
+	reason   string // "" is an answer of net/http's own; the lean engine gives one of ours
 	twin     []string
 }
 
@@ -110,7 +110,8 @@ func (d *door) refused(t *testing.T, c threat) answer {
 	t.Helper()
 	before := d.app.Count()
 	a := d.knock(t, c.bad...)
-	if a.status != c.status || a.reason() != c.reason {
+	ours := c.reason == "" && lean() && slices.Contains([]string{"malformed_request", "ambiguous_path", "headers_too_large"}, a.reason())
+	if a.status != c.status || a.reason() != c.reason && !ours {
 		t.Errorf("got %d %q, want %d %q\n%.500s", a.status, a.reason(), c.status, c.reason, a.body)
 	}
 	if n := d.app.Count() - before; n != 0 {
