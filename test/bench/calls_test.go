@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,9 +14,9 @@ import (
 	"github.com/sidepass/sidepass/test/issuer"
 )
 
-// peers is what the same kind of work cost others at the token endpoint, measured in November 2026 beside a toy
+// others is what the same kind of work cost others at the token endpoint, measured in November 2026 beside a toy
 // authorization server, with the numbers given there; "-" was not measured.
-var peers = map[string][3]string{ // AuthBridge, Dapr, Couper
+var others = map[string][3]string{ // AuthBridge, Dapr, Couper
 	"100 concurrent cold requests":          {"100", "100", "1"},
 	"10,000 warm requests":                  {"1 a request", "-", "-"},
 	"20 requests on a lasting 401":          {"-", "-", "40"},
@@ -28,10 +26,7 @@ var peers = map[string][3]string{ // AuthBridge, Dapr, Couper
 
 // TestTokenCalls counts the requests that the authorization server gets: go test ./test/bench -run TestTokenCalls -v
 func TestTokenCalls(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "sidepass")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/sidepass").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := buildSidepass(t)
 	iss, err := issuer.Start(issuer.Options{Clients: []issuer.Client{{ID: "svc", Secret: "s"}}, Algorithms: []string{"ES256"}})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +44,7 @@ func TestTokenCalls(t *testing.T) {
 	// each case is a process of its own, so that none has what another left.
 	measure := func(what string, want, requests, status int, before func(client *http.Client)) {
 		t.Helper()
-		s := startSidepass(t, binary, what, fmt.Sprintf("issuers: [{url: %q, client: {id: svc, secret: s}}]\noutbound:\n  listen: \"ADDR\"\n  routes: [{name: orders, host: orders.internal, upstream: %q, audience: [\"https://orders\"]}]\ntokens: {prefetch: false}\n", iss.Issuer(), up.URL), nil)
+		s := startSidepass(t, anyCore, binary, what, fmt.Sprintf("issuers: [{url: %q, client: {id: svc, secret: s}}]\noutbound:\n  listen: \"ADDR\"\n  routes: [{name: orders, host: orders.internal, upstream: %q, audience: [\"https://orders\"]}]\ntokens: {prefetch: false}\n", iss.Issuer(), up.URL), nil)
 		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: s.address})}}
 		defer client.CloseIdleConnections()
 		before(client)
@@ -70,7 +65,7 @@ func TestTokenCalls(t *testing.T) {
 		if n != want {
 			t.Errorf("%s: %d token requests, want %d", what, n, want)
 		}
-		p := peers[what]
+		p := others[what]
 		fmt.Fprintf(&table, "%-40s %9d   %-12s %-18s %s\n", what, n, p[0], p[1], p[2])
 	}
 	warm := func(client *http.Client) { call(client) }
