@@ -337,11 +337,11 @@ type leanServer struct {
 	draining atomic.Bool
 	drains   chan struct{} // closed when draining becomes true
 
-	mu        sync.Mutex
-	conns     map[*lean]struct{}
-	emptied   chan struct{} // when not nil, closed as soon as there is no connection
-	stop      chan struct{} // ends the clock; nil while it does not run
-	running   sync.WaitGroup
+	mu      sync.Mutex
+	conns   map[*lean]struct{}
+	emptied chan struct{} // when not nil, closed as soon as there is no connection
+	stop    chan struct{} // ends the clock; nil while it does not run
+	running sync.WaitGroup
 }
 
 // tick is how often connections are looked at.
