@@ -25,7 +25,8 @@ func TestClientGoesAwayInEveryPhase(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		close(reached[path])
-		return func() { close(ended[path]) }
+		end := ended[path]
+		return func() { close(end) }
 	}
 	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -62,5 +63,62 @@ func TestShutdownDoesNotWaitForSilence(t *testing.T) {
 	}
 	if err := <-down; err != nil {
 		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+// Who has connected before the door shuts is let in, and nobody after that.
+func TestDoor(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = t.TempDir() + "/s"
+			}
+			l, err := Listen(network, address, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &door{Listener: l}
+			var clients []net.Conn
+			connect := func() error {
+				c, err := net.Dial(network, l.Addr().String())
+				if err == nil {
+					clients = append(clients, c)
+				}
+				return err
+			}
+			defer func() {
+				for _, c := range clients {
+					_ = c.Close()
+				}
+			}()
+			for range 4 {
+				if err := connect(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n := range 4 {
+				if n == 1 {
+					d.shut()
+				}
+				c, err := d.Accept()
+				if err != nil {
+					t.Fatalf("connection %d: %v", n, err)
+				}
+				_, _ = io.WriteString(c, "x")
+				_ = c.Close()
+			}
+			for n, c := range clients {
+				if b, err := io.ReadAll(c); string(b) != "x" || err != nil {
+					t.Errorf("client %d got %q %v", n, b, err)
+				}
+			}
+			if _, err := d.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("after the last: %v", err)
+			}
+			if connect() == nil {
+				t.Error("the door is open")
+			}
+		})
 	}
 }

@@ -80,7 +80,7 @@ func TestSlowContentIsNotCutOff(t *testing.T) {
 	var all sync.WaitGroup
 	for _, lane := range lanes {
 		s := serve(t, to(upstream(t, o.URL, func(u *UpstreamOptions) { u.Protocol = lane.out })), func(o *Options) {
-			o.ReadHeaderTimeout, o.IdleTimeout = 20*time.Millisecond, 20*time.Millisecond
+			o.ReadHeaderTimeout, o.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
 		})
 		for _, length := range []int64{pieces, -1} {
 			r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+s.addr, &drops{pieces, pause})

@@ -64,10 +64,10 @@ func TestWebSocket(t *testing.T) {
 	for _, o := range []*origin{plain, secure} {
 		for _, protocol := range []Protocol{Same, HTTP1, HTTP2} {
 			up := upstream(t, o.URL, func(u *UpstreamOptions) { u.Protocol = protocol; u.RootCAs = certificatesOf(o) })
-			s := serve(t, with(proxy.Verdict{Upstream: up, Timeout: 50 * time.Millisecond, Set: []proxy.Field{{Name: "Authorization", Value: "Bearer ours"}}}))
+			s := serve(t, with(proxy.Verdict{Upstream: up, Timeout: 500 * time.Millisecond, Set: []proxy.Field{{Name: "Authorization", Value: "Bearer ours"}}}))
 			ws := openSocket(t, s)
 			say(t, ws, "hello")
-			time.Sleep(60 * time.Millisecond) // beyond the timeout, which is for answers
+			time.Sleep(600 * time.Millisecond) // beyond the timeout, which is for answers
 			say(t, ws, strings.Repeat("x", 20000))
 			if saw := o.last(t); saw.Header.Get("Authorization") != "Bearer ours" || saw.RequestURI != "/ws?q" {
 				t.Errorf("the upstream saw %s %v", saw.RequestURI, saw.Header)

@@ -76,6 +76,9 @@ func BenchmarkCacheMemory(b *testing.B) {
 
 // The default bound holds whatever arrives, in tokens and in memory.
 func TestTheDefaultCacheIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 100,000 tokens")
+	}
 	bytes, tokens := fill(t, 0, 100_000)
 	if tokens > defaultEntries || tokens < defaultEntries*9/10 {
 		t.Errorf("%d tokens are kept, want %d", tokens, defaultEntries)

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package bench measures what sidepass costs beside its peers and a plain proxy, in the same run.
 //
 //	go test ./test/bench -run TestPeers -peers -v -timeout 30m

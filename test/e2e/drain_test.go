@@ -185,7 +185,11 @@ func TestReloadAndDrainUnderLoad(t *testing.T) {
 				t.Errorf("exit %d", code)
 			}
 			t.Logf("%d requests, %d of them sent again; %d connections were not accepted any more", f.answered.Load(), f.again.Load(), f.unheard.Load())
-			if f.again.Load() > 4 || f.unheard.Load() > 4 {
+			limit := int64(4) // with net/http, one of each client that keeps its connection
+			if lean() {
+				limit = 1
+			}
+			if f.again.Load() > limit || f.unheard.Load() > 4 {
 				t.Errorf("%d requests had to be sent again, and %d connections were not accepted", f.again.Load(), f.unheard.Load())
 			}
 			if n := int64(app.Count()); n != f.answered.Load() {

@@ -78,7 +78,7 @@ func TestIdleConnections(t *testing.T) {
 	each := func() float64 { return (s.inUse() - before) / float64(count) }
 	limit := 32.0 * 1024 // net/http keeps its buffers
 	if lean() {
-		limit = 8 * 1024
+		limit = 7 * 1024
 	}
 	eventually(t, patience, "an idle connection takes little memory", func() bool { return each() < limit })
 	t.Logf("%d idle connections: %.0f bytes each; the process has grown by %.0f bytes each", count, each(), (s.resident()-resident)/float64(count))
