@@ -282,7 +282,7 @@ func TestExampleKubernetes(t *testing.T) {
 		app + "env/0":                     "map[name:http_proxy value:http://" + c.Outbound.Listen.Address + "]",
 		app + "env/1":                     "map[name:HTTP_PROXY value:http://" + c.Outbound.Listen.Address + "]",
 		app + "readinessProbe/httpGet":    "map[path:/healthz port:" + inbound + "]",
-		"Service/spec/ports/0/targetPort": "inbound",
+		"Service/spec/ports/0/targetPort": inbound,
 		"Service/spec/selector":           at(t, objects, "Deployment/spec/template/metadata/labels"),
 		"Deployment/spec/selector":        "map[matchLabels:" + at(t, objects, "Deployment/spec/template/metadata/labels") + "]",
 	} {
