@@ -37,7 +37,9 @@ func (b *backoff) step(f *Failure, s *Settings, now time.Time, r float64) {
 	var wait time.Duration
 	switch {
 	case f.capped:
-		wait = f.RetryAfter
+		if wait = f.RetryAfter; s.Shared != nil { // another replica may have a token before that
+			wait = min(wait, failureLimit)
+		}
 	case f.Kind == Refused:
 		wait = max(doubled(refusalStep, refusalLimit, b.inARow), f.asked())
 	default:

@@ -39,6 +39,8 @@ type Observer struct {
 	Requested func(l Labels, result string, took time.Duration)
 	// Stored: there is a new token.
 	Stored func(l Labels, t *Token)
+	// Taken: there is a token that another replica obtained.
+	Taken func(l Labels, t *Token)
 	// Failed: a flight ended without a token. f.RetryAfter is the back-off that begins.
 	Failed func(l Labels, f *Failure)
 	// Panicked: a Source panicked. The stack holds no values.
@@ -87,7 +89,7 @@ func (c *Cache) Entry(key Key) *Entry {
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil {
-		e = &Entry{cache: c, settings: new(atomic.Pointer[Settings]), counts: new(counts)}
+		e = &Entry{cache: c, key: key, settings: new(atomic.Pointer[Settings]), counts: new(counts)}
 		c.entries[key] = e
 	}
 	return e

@@ -22,7 +22,7 @@ type counts struct{ obtained, cached, waited atomic.Uint64 }
 func (c *counts) count(l Lookup, err error) {
 	switch {
 	case err != nil:
-	case l == Miss:
+	case l == Miss, l == SharedHit:
 		c.waited.Add(1)
 	default:
 		c.cached.Add(1)

@@ -14,6 +14,9 @@ const (
 	Hit   Lookup = "hit"   // it was there
 	Miss  Lookup = "miss"  // the caller waited for a flight, its own or another's; or there was none to be had
 	Stale Lookup = "stale" // it was under min_remaining, and no new one could be had
+
+	// SharedHit: the caller waited for a flight that took another replica's token, see [Shared].
+	SharedHit Lookup = "shared"
 )
 
 // Settings are what a configuration says about an entry.
@@ -30,6 +33,11 @@ type Settings struct {
 	RefreshAt    float64       // part of the lifetime after which a token is due; default 0.8
 	MinRemaining time.Duration // a token with less left is stale; at most half the lifetime; 0 is none
 	Budget       *Budget       // of the issuer; nil caps nothing
+	// Shared is where replicas share the token; nil: nowhere. It is not for an Exchange, nor for tokens that are bound to a key.
+	Shared Shared
+	// Keep is given each new token, so that a later process may have it; nil keeps none. It must not block. It is not for an
+	// Exchange, nor for tokens that are bound to a key.
+	Keep func(*Token)
 }
 
 func (s Settings) withDefaults() *Settings {
@@ -46,6 +54,7 @@ func (s Settings) withDefaults() *Settings {
 // Entry is the token of one key. It is safe for concurrent use.
 type Entry struct {
 	cache    *Cache
+	key      Key                       // of no use in a subject's entry
 	settings *atomic.Pointer[Settings] // nil in it before Use; the subjects of an exchange have it in common
 	counts   *counts                   // likewise
 	exchange *Exchange                 // nil unless the entry is a subject's
@@ -59,11 +68,30 @@ type Entry struct {
 	lastSuccess time.Time
 	lastFailure time.Time
 	failure     *Failure // of the last flight; nil when it succeeded
+	refused     *Token   // that was dropped last, where tokens are shared: it must not come back from there
 }
 
 // Use installs the settings of a configuration. Call it before the first Get. Tokens stay, with the points they drew.
 // A flight goes on with the settings that it began with; should it fail after the credentials changed, it is flown again.
 func (e *Entry) Use(s Settings) { e.settings.Store(s.withDefaults()) }
+
+// Restore gives a token that an earlier process obtained to an entry that has none, and says whether it did. It is sent as far as it
+// lives, and is due at once: it is for the time until there is one of our own. Call it after Use.
+func (e *Entry) Restore(t *Token) bool {
+	s, now := e.settings.Load(), time.Now()
+	if s == nil || !now.Before(t.Expiry) {
+		return false
+	}
+	h := plan(t, s.RefreshAt, s.MinRemaining, e.cache.rand())
+	h.due, h.late, h.restored = now, now, true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.current.CompareAndSwap(nil, h) {
+		return false
+	}
+	e.lastSuccess = t.Obtained
+	return true
+}
 
 // Get returns a token that has not expired. It waits for at most one flight's time, and not at all in a back-off.
 // The error is a *Failure whose RetryAfter is the time until the next attempt, or ctx's when that ended the wait.
@@ -83,6 +111,7 @@ func (e *Entry) getFor(ctx context.Context, subjectToken string) (*Token, Lookup
 func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, error) {
 	lookup := Hit
 	var came *Token
+	shared := false // what came is another replica's
 	var patience <-chan time.Time
 	// One round waits and the next one returns what came. The third is for a token that was dropped in between.
 	for round := 0; round < 3; round++ {
@@ -106,7 +135,7 @@ func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, e
 					round--
 					continue
 				}
-				came, l.failure = l.flight.token, l.flight.failure
+				came, l.failure, shared = l.flight.token, l.flight.failure, l.flight.shared
 			case <-enough:
 			case <-patience:
 				l.failure = &Failure{Kind: Unavailable, Result: ResultTimeout, RetryAfter: time.Second,
@@ -122,7 +151,9 @@ func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, e
 		case state == StateDead && l.failure != nil:
 			return nil, Miss, l.failure
 		}
-		lookup = Miss
+		if lookup = Miss; shared {
+			lookup = SharedHit
+		}
 	}
 	if came != nil && time.Now().Before(came.Expiry) { // dropped again, by a route that has the token too: better than none
 		return came, Miss, nil
@@ -175,7 +206,21 @@ func (e *Entry) look(subjectToken string) (l look) {
 // Drop forgets a token that the upstream refused, and says whether it did: it does nothing when t is not the current token.
 func (e *Entry) Drop(t *Token) (dropped bool) {
 	h := e.current.Load()
-	return h != nil && h.token == t && e.current.CompareAndSwap(h, nil)
+	if h == nil || h.token != t {
+		return false
+	}
+	s := e.settings.Load()
+	shared := s != nil && s.Shared != nil
+	if shared {
+		e.refuse(t) // first, so that no flight brings it back
+	}
+	if !e.current.CompareAndSwap(h, nil) {
+		return false
+	}
+	if shared {
+		e.cache.launch(func() { s.Shared.Forget(e.cache.ctx, e.key, t) })
+	}
+	return true
 }
 
 // Status is what readiness, the status page and metrics want to know.

@@ -54,6 +54,9 @@ type Failure struct {
 	// Broken says that the connection was refused or broken before there was an answer: worth one more try at once.
 	Broken bool
 
+	// Answered says that it is what the issuer answered, which concerns every replica that asks the same.
+	Answered bool
+
 	capped bool // it is our own budget that limits us: see [Budget]
 }
 

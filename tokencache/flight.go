@@ -16,6 +16,7 @@ type flight struct {
 	done    chan struct{} // closed at the end
 	token   *Token        // set before done is closed, either this
 	failure *Failure      // or that
+	shared  bool          // the token is another replica's
 }
 
 // start begins a flight. Where it may not, because it is another subject's turn to ask, that one's flight is returned and
@@ -45,17 +46,28 @@ func stopping() *Failure {
 func (e *Entry) fly(f *flight, subjectToken string) {
 	for {
 		s := e.settings.Load()
-		token, failure := e.fetch(s, subjectToken)
-		if e.land(f, s, token, failure) {
+		o := e.fetch(s, subjectToken)
+		landed := e.land(f, s, &o)
+		e.settle(&o, s, landed)
+		if landed {
 			return
 		}
 	}
 }
 
-// fetch makes an attempt within the settings' timeout, and one more when the connection broke.
-func (e *Entry) fetch(s *Settings, subjectToken string) (*Token, *Failure) {
+// fetch gets a token within the settings' timeout.
+func (e *Entry) fetch(s *Settings, subjectToken string) (o outcome) {
 	ctx, cancel := context.WithTimeout(e.cache.ctx, s.Timeout)
 	defer cancel()
+	if s.Shared != nil && e.exchange == nil {
+		return e.fetchShared(ctx, s)
+	}
+	o.token, o.failure = e.ask(ctx, s, subjectToken)
+	return o
+}
+
+// ask makes an attempt, and one more when the connection broke.
+func (e *Entry) ask(ctx context.Context, s *Settings, subjectToken string) (*Token, *Failure) {
 	token, failure := e.attempt(ctx, s, subjectToken)
 	if failure == nil || !failure.Broken {
 		return token, failure
@@ -127,44 +139,34 @@ func (e *Entry) call(ctx context.Context, s *Settings, subjectToken string) (tok
 
 // land records a flight's outcome, reports it and releases the waiters, in this order. It is false when the flight
 // has to be flown again because it failed with credentials that are no longer the configured ones.
-func (e *Entry) land(f *flight, s *Settings, token *Token, failure *Failure) bool {
+func (e *Entry) land(f *flight, s *Settings, o *outcome) bool {
 	now, r := time.Now(), e.cache.rand()
+	if o.shared {
+		r = o.r // with which it was judged
+	}
 	e.mu.Lock()
-	if failure != nil && e.settings.Load().Credentials != s.Credentials {
+	if o.token == nil && e.settings.Load().Credentials != s.Credentials {
 		e.mu.Unlock()
 		return false
 	}
 	e.attempts++
-	if failure == nil {
-		e.store(plan(token, s.RefreshAt, s.MinRemaining, r), now)
+	if o.token != nil {
+		e.store(plan(o.token, s.RefreshAt, s.MinRemaining, r), now)
 		e.backoff = backoff{}
-		e.lastSuccess, e.failure = now, nil
-		e.counts.obtained.Add(1)
-	} else {
-		e.backoff.failed(failure, s, now, e.ownStep(r))
-		until := e.backoff.until
-		if e.exchange != nil && !failure.Subject {
-			until = e.exchange.failed(e, f, s, failure, now, r)
+		e.lastSuccess, e.failure, o.old = now, nil, nil
+		if !o.shared {
+			e.counts.obtained.Add(1)
 		}
-		shown := *failure
-		shown.RetryAfter = until.Sub(now)
-		failure = &shown
-		e.lastFailure, e.failure = now, failure
+	} else {
+		e.fail(f, s, o, now, r)
 	}
-	if e.exchange != nil && (failure == nil || failure.Subject) {
-		e.exchange.answered(failure == nil, now)
+	if e.exchange != nil && (o.failure == nil || o.failure.Subject) {
+		e.exchange.answered(o.failure == nil, now)
 	}
 	e.mu.Unlock()
 
-	observer := &e.cache.observer
-	switch {
-	case failure == nil && observer.Stored != nil:
-		observer.Stored(s.Labels, token)
-	case failure != nil && e.cache.ctx.Err() == nil && observer.Failed != nil:
-		observer.Failed(s.Labels, failure)
-	}
-
-	f.token, f.failure = token, failure
+	e.report(s, o)
+	f.token, f.failure, f.shared = o.token, o.failure, o.shared
 	e.mu.Lock()
 	e.flight = nil
 	e.mu.Unlock()
@@ -175,11 +177,59 @@ func (e *Entry) land(f *flight, s *Settings, token *Token, failure *Failure) boo
 	return true
 }
 
+// fail begins the back-off of a flight that failed, and makes the failure one that says how long it is. e.mu is held.
+func (e *Entry) fail(f *flight, s *Settings, o *outcome, now time.Time, r float64) {
+	if o.holdup != nil {
+		o.failure = o.holdup.Failure
+		e.backoff.join(o.holdup, now)
+	} else {
+		e.backoff.failed(o.failure, s, now, e.ownStep(r))
+	}
+	until := e.backoff.until
+	if e.exchange != nil && !o.failure.Subject {
+		until = e.exchange.failed(e, f, s, o.failure, now, r)
+	}
+	shown := *o.failure
+	shown.RetryAfter = until.Sub(now)
+	o.failure = &shown
+	e.lastFailure, e.failure = now, o.failure
+	if o.old != nil && e.current.Load().state(now) != StateDead {
+		o.old = nil
+	}
+	if o.old != nil {
+		e.store(plan(o.old, s.RefreshAt, s.MinRemaining, o.r), now)
+	}
+}
+
+// report tells the observer how a flight went.
+func (e *Entry) report(s *Settings, o *outcome) {
+	observer := &e.cache.observer
+	taken := o.old
+	if o.shared {
+		taken = o.token
+	}
+	if taken != nil && observer.Taken != nil {
+		observer.Taken(s.Labels, taken)
+	}
+	switch {
+	case o.shared:
+	case o.token != nil:
+		if observer.Stored != nil {
+			observer.Stored(s.Labels, o.token)
+		}
+	case e.cache.ctx.Err() == nil && observer.Failed != nil:
+		observer.Failed(s.Labels, o.failure)
+	}
+	if o.token != nil && s.Keep != nil {
+		s.Keep(o.token)
+	}
+}
+
 // store makes h the current token. It is sent until it expires, and not refreshed ahead, when no better one is to be had:
 // because its subject token expires with it, or because the issuer hands out what it has until that expires.
 func (e *Entry) store(h *held, now time.Time) {
 	old := e.current.Load()
-	if !e.expires.IsZero() && h.token.sameEnd(e.expires) || old.state(now) != StateDead && h.token.sameEnd(old.token.Expiry) {
+	if !e.expires.IsZero() && h.token.sameEnd(e.expires) || old.state(now) != StateDead && !old.restored && h.token.sameEnd(old.token.Expiry) {
 		h.toTheEnd()
 	}
 	e.current.Store(h)

@@ -18,6 +18,8 @@ type held struct {
 	due   time.Time
 	late  time.Time // when it is due to an issuer that wants few requests; not before due
 	stale time.Time
+
+	restored bool // an earlier process obtained it
 }
 
 // plan draws the points. The refresh comes at a random point of the last tenth before refreshAt of the lifetime, so

@@ -13,7 +13,6 @@ import (
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
-	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -33,7 +32,7 @@ type process struct {
 	tokens   *tokencache.Cache
 	verified *verify.Cache
 	answers  *introspect.Cache
-	revoked  map[string]*revocation.File // :: path → the list of revoked tokens
+	revoked  map[revokedKey]revokedSource // the lists of revoked tokens
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
 	trusted  []*trusted
@@ -44,9 +43,12 @@ type process struct {
 	budgets  map[string]*tokencache.Budget // :: issuer → its hourly cap
 	dpop     *dpop.Key                     // the one key that tokens are bound to
 	nonces   dpop.Nonces                   // that upstreams want to see
+	kept     kept
 	observe  observers
 	replays  verify.Replays // the proofs that callers used
 	given    verify.Nonces  // that callers' proofs may have
+	shares   bool           // tokens with other replicas, where the configuration says where; a command that is no sidecar does not
+	shared   *sharedTokens  // in use; nil: none
 }
 
 // keysKey is what the refresh of a key set depends on: how the issuer is reached, what it is called, and how often.
@@ -66,11 +68,13 @@ type generation struct {
 	tls      *tls.Config    // of the inbound listener; nil for none
 	proofs   *verify.Proofs // of inbound's callers; nil where none are accepted
 	routes   []*route
+	own      []ownToken
 	trusted  []*trusted
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
-	revoked  *revocation.File // nil without revocation_file
+	revoked  map[revokedKey]revokedSource
 	upstream []*engine.Upstream
+	shared   *sharedTokens // nil without tokens.shared
 	activate []func()
 }
 
@@ -144,7 +148,7 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 		g.activate = append(g.activate, i.activate)
 		g.issuers[key], byName[ic.Name], keyOf[ic.Name] = i, i, key
 	}
-	var errs []error
+	errs := []error{p.buildShared(g, loaded)}
 	if c.Outbound != nil {
 		errs = append(errs, p.buildOutbound(g, c, byName, bound))
 	}
@@ -154,5 +158,9 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 		g.tls, err = p.listenerTLS(loaded)
 		errs = append(errs, err)
 	}
-	return g, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err != nil {
+		p.abandonShared(g)
+	}
+	return g, err
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/sidepass/sidepass/proxy/inbound"
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
-	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache/source"
 )
@@ -30,6 +29,11 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 			}
 			if file := i.config.JWKSFile; file != "" {
 				o.URI, o.HTTP, o.File = nil, nil, func() ([]byte, error) { return p.files.read(g.loaded, file) }
+			} else {
+				o.Observer.Loaded = func(set *jwks.Set) { p.kept.keySet(i.config, ic.JWKSMaxStale, set) }
+				if o.Last == nil {
+					o.Last = p.kept.foundKeys(i.config, ic.JWKSMaxStale)
+				}
 			}
 			var err error
 			if keys, err = jwks.New(o); err != nil {
@@ -45,14 +49,11 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 			RequiredClaims: claimValues(t.RequiredClaims), MaxTokenAge: t.MaxTokenAge,
 		})
 	}
-	vo := verify.Options{Trusts: trusts, Cache: p.verified, Leeway: ic.Leeway, Observer: p.observe.verify}
-	if ic.RevocationFile != "" {
-		if g.revoked = p.revoked[ic.RevocationFile]; g.revoked == nil {
-			g.revoked = revocation.NewFile(revocation.Options{Path: ic.RevocationFile, Observer: p.observe.revocation})
-		}
-		vo.Revocations = g.revoked
+	revoked, err := p.buildRevocations(g, ic)
+	if err != nil {
+		return err
 	}
-	judge, err := verify.New(vo)
+	judge, err := verify.New(verify.Options{Trusts: trusts, Cache: p.verified, Leeway: ic.Leeway, Revocations: revoked, Observer: p.observe.verify})
 	if err != nil {
 		return err
 	}

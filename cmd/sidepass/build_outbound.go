@@ -137,7 +137,7 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 // giveTokens says where the route's tokens come from.
 func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *outbound.Route, users map[tokencache.Key][]string) error {
 	key := tokenKey(p, rc, rc.Grant, i)
-	settings, err := p.tokenSettings(g.loaded, rc, rc.Grant, i, users[key])
+	settings, err := p.tokenSettings(g, rc, rc.Grant, i, users[key])
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *
 		entry := p.tokens.Entry(key)
 		g.routes = append(g.routes, &route{config: rc, key: key, entry: entry})
 		g.activate = append(g.activate, func() { entry.Use(settings) })
-		rt.Tokens = entry
+		rt.Tokens = p.keep(g, i, key, entry, &settings)
 		return nil
 	}
 	exchange := p.tokens.Exchange(key)
@@ -156,19 +156,29 @@ func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *
 		return nil
 	}
 	key = tokenKey(p, rc, source.ClientCredentials, i)
-	own, err := p.tokenSettings(g.loaded, rc, source.ClientCredentials, i, users[key])
+	own, err := p.tokenSettings(g, rc, source.ClientCredentials, i, users[key])
 	if err != nil {
 		return err
 	}
 	entry := p.tokens.Entry(key)
 	g.activate = append(g.activate, func() { entry.Use(own) })
-	rt.Fallback = entry
+	rt.Fallback = p.keep(g, i, key, entry, &own)
 	return nil
 }
 
+// keep has an entry's tokens kept for a later process, unless they are bound to what ends with this one.
+func (p *process) keep(g *generation, i *authServer, key tokencache.Key, entry *tokencache.Entry, settings *tokencache.Settings) outbound.Tokens {
+	if i.binding(p) != "" {
+		return entry
+	}
+	settings.Keep = func(t *tokencache.Token) { p.kept.token(key, t) }
+	g.own = append(g.own, ownToken{key, entry, settings.Labels.Issuer, settings.Labels.Routes})
+	return keptEntry{entry, func() { p.kept.forgetToken(key) }}
+}
+
 // tokenSettings is how the tokens of a route are obtained now.
-func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, grant string, i *authServer, users []string) (tokencache.Settings, error) {
-	client, tokens := i.config.Client, loaded.Config.Tokens
+func (p *process) tokenSettings(g *generation, rc config.Route, grant string, i *authServer, users []string) (tokencache.Settings, error) {
+	client, tokens := i.config.Client, g.loaded.Config.Tokens
 	o := source.Options{
 		TokenEndpoint: i.tokenEndpoint, ClientID: client.ID, AuthMethod: client.AuthMethod,
 		Secret: i.credentials.secret, Key: i.credentials.key, Assertion: i.credentials.assertion, Reread: i.credentials.reread,
@@ -191,6 +201,9 @@ func (p *process) tokenSettings(loaded *config.Loaded, rc config.Route, grant st
 	}
 	if grant == source.ClientCredentials {
 		settings.Source = s
+		if g.shared != nil && i.binding(p) == "" { // what a token is bound to is this replica's alone
+			settings.Shared = g.shared.cache
+		}
 	} else {
 		settings.Exchange = s.For
 	}

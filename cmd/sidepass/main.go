@@ -105,6 +105,7 @@ Without a command, sidepass runs the sidecar.`,
 		a.issuerCommand(),
 		a.tokenCommand(),
 		a.explainCommand(),
+		a.revokeCommand(),
 		&cobra.Command{Use: "version", Short: "Print version, commit and Go version", Args: cobra.NoArgs, RunE: a.version},
 	)
 	return root

@@ -17,21 +17,26 @@ import (
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
 	"github.com/sidepass/sidepass/proxy/revocation"
+	revocationredis "github.com/sidepass/sidepass/proxy/revocation/redis"
 	"github.com/sidepass/sidepass/proxy/verify"
+	"github.com/sidepass/sidepass/state"
 	"github.com/sidepass/sidepass/tokencache"
+	"github.com/sidepass/sidepass/tokencache/redis"
 	"github.com/sidepass/sidepass/tokencache/source"
 )
 
 // observers hang the log and the metrics on what the packages report. Nothing that they are told holds a secret.
 type observers struct {
 	tokens     tokencache.Observer
+	shared     redis.Observer
 	source     func(tokencache.Labels, *tokencache.Budget) source.Observer
 	outbound   outbound.Observer
 	inbound    inbound.Observer
 	verify     verify.Observer
 	keys       func(issuer string) jwks.Observer
 	introspect func(issuer string) introspect.Observer
-	revocation revocation.Observer
+	revocation func(revokedKey) (revocation.Observer, revocationredis.Observer)
+	state      state.Observer
 	engine     func(listener string) engine.Observer
 }
 
@@ -56,6 +61,13 @@ func (s *sidecar) observers() observers {
 				}
 				log.Log(level, "token obtained", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
 			},
+			Taken: func(l tokencache.Labels, t *tokencache.Token) {
+				for _, r := range l.Routes {
+					m.TokenObtained(r, time.Now())
+					m.TokenExpiry(r, t.Expiry)
+				}
+				log.Info("token taken from the shared cache", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
+			},
 			Failed: func(l tokencache.Labels, f *tokencache.Failure) {
 				log.Warn("no token", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.String("result", f.Result),
 					zap.Stringer("kind", f.Kind), zap.Duration("retry_after", f.RetryAfter), zap.String("detail", f.Detail))
@@ -64,6 +76,14 @@ func (s *sidecar) observers() observers {
 				log.Error("a token request panicked; please report this", zap.Strings("routes", l.Routes), zap.ByteString("stack", stack))
 			},
 		},
+		shared: redis.Observer{Changed: func(up bool, why string) {
+			m.SharedUp(up)
+			if up {
+				log.Info("tokens are shared with other replicas")
+				return
+			}
+			log.Warn("tokens are not shared with other replicas: the shared cache cannot be used; this replica goes on by itself", zap.String("reason", why))
+		}},
 		source: func(l tokencache.Labels, budget *tokencache.Budget) source.Observer {
 			var once sync.Once // a narrowed scope is counted each time and logged once
 			return source.Observer{
@@ -117,21 +137,16 @@ func (s *sidecar) observers() observers {
 				},
 			}
 		},
-		revocation: revocation.Observer{
-			Loaded: func(r revocation.Reading) {
-				if r.Broken == 0 {
-					log.Info("revocations loaded", zap.Int("entries", r.Entries))
-					return
-				}
-				m.FileReloadFailure(revocationFile)
-				log.Error("lines of the revocation file are broken; those already in force stay until it is whole", zap.Int("entries", r.Entries), zap.Int("broken", r.Broken), zap.Strings("problems", r.Problems))
+		state: state.Observer{
+			Ignored: func(why error, files int) {
+				log.Warn("files in tokens.state_dir are not used", zap.Int("files", files), zap.String("reason", why.Error()))
 			},
 			Failed: func(err error) {
-				m.FileReloadFailure(revocationFile)
-				log.Error("the revocation file cannot be read; the last list stays", zap.Error(err))
+				log.Error("tokens.state_dir cannot be written; keys and tokens will not survive a restart until it can", zap.Error(err))
 			},
-			Current: m.RevocationSync,
+			Mended: func() { log.Info("tokens.state_dir can be written again") },
 		},
+		revocation: s.revocationObservers,
 		engine: func(listener string) engine.Observer {
 			done := s.outboundDone
 			if listener == inboundListener {
@@ -141,9 +156,6 @@ func (s *sidecar) observers() observers {
 		},
 	}
 }
-
-// revocationFile is the file's configuration key.
-const revocationFile = "inbound.revocation_file"
 
 func first(routes []string) string {
 	if len(routes) == 0 {
@@ -220,6 +232,7 @@ func (l *logChoice) wantsDecision(d proxy.Decision) bool {
 func labels(loaded *config.Loaded) admin.Labels {
 	var l admin.Labels
 	c := loaded.Config
+	l.Shared = sharesTokens(c)
 	for _, r := range loaded.References() {
 		l.Files = append(l.Files, r.Key)
 	}
@@ -230,8 +243,9 @@ func labels(loaded *config.Loaded) admin.Labels {
 		}
 	}
 	if c.Inbound != nil {
+		l.Revocations = c.Inbound.RevocationFile != "" || c.Inbound.RevocationRedisURL.IsSet()
 		if c.Inbound.RevocationFile != "" {
-			l.Revocations, l.Files = true, append(l.Files, revocationFile)
+			l.Files = append(l.Files, revocationFile)
 		}
 		if c.Inbound.TLS.Enabled() {
 			l.Certificates = []string{inboundTLS}

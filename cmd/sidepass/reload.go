@@ -82,6 +82,10 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 		s.metrics.FileReloadFailure(u.Key)
 		s.o.Log.Error("a file cannot be used; its last good content stays in use", zap.String("key", u.Path), zap.String("file", u.File), zap.String("reason", u.Reason))
 	}
+	keeping, err := s.process.openState(loaded)
+	if err != nil {
+		return err
+	}
 	g, err := s.process.build(loaded, s.bound)
 	if err != nil {
 		return err
@@ -89,6 +93,7 @@ func (s *sidecar) tryReload(ctx context.Context) error {
 	s.startKeys(g)
 	s.awaitKeys(ctx, g)
 	s.install(g)
+	s.keepIn(keeping, g)
 	s.stopKeys(g)
 	s.rereadKeys(ctx, g)
 	s.prefetch(g, false)

@@ -28,7 +28,6 @@ import (
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
-	"github.com/sidepass/sidepass/proxy/revocation"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -64,9 +63,10 @@ type sidecar struct {
 
 	reloading   sync.Mutex
 	restart     atomic.Pointer[[]string]
-	running     map[keysKey]context.CancelFunc // under reloading
-	group       errgroup.Group                 // refreshes of keys and revocations
-	revocations map[string]context.CancelFunc  // :: path → ends its refresh
+	running     map[keysKey]context.CancelFunc    // under reloading
+	group       errgroup.Group                    // refreshes of keys and revocations
+	revocations map[revokedKey]context.CancelFunc // end their refresh
+	synced      synced
 	keysCtx     context.Context
 	keysStop    context.CancelFunc
 }
@@ -102,14 +102,14 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 func newParts(o sidecarOptions) (*sidecar, error) {
 	version, commit := buildInfo()
 	s := &sidecar{
-		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{}, revocations: map[string]context.CancelFunc{},
+		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{}, revocations: map[revokedKey]context.CancelFunc{},
 		metrics: admin.NewMetrics(admin.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}), health: &admin.Health{},
 	}
 	s.keysCtx, s.keysStop = context.WithCancel(context.Background())
 	s.process = &process{
 		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
 		via: map[string]string{outboundListener: pseudonym(), inboundListener: pseudonym()}, files: files{good: map[string][]byte{}},
-		budgets: map[string]*tokencache.Budget{}, revoked: map[string]*revocation.File{},
+		budgets: map[string]*tokencache.Budget{}, revoked: map[revokedKey]revokedSource{},
 	}
 	s.process.observe = s.observers()
 	var errKey, errCache, errAnswers error
@@ -124,12 +124,22 @@ func (s *sidecar) begin(loaded *config.Loaded) error {
 	if err := s.listen(loaded.Config); err != nil {
 		return fail(exitFailed, err)
 	}
+	keeping, err := s.process.openState(loaded)
+	if err != nil {
+		return fail(exitUnusable, err)
+	}
+	if keeping.dir != nil {
+		s.process.kept.found = keeping.dir.Load()
+	}
+	s.process.shares = true
 	g, err := s.process.build(loaded, s.bound)
 	if err != nil {
 		return fail(exitUnusable, err)
 	}
 	s.setReadiness(loaded.Config)
 	s.install(g)
+	s.restore(g)
+	s.keepIn(keeping, g)
 	s.metrics.ConfigLoaded(time.Now())
 	return nil
 }
@@ -222,6 +232,7 @@ func (s *sidecar) install(g *generation) {
 		s.metrics.CertificateNotAfter(inboundTLS, g.tls.Certificates[0].Leaf.NotAfter)
 	}
 	s.loadRevocations(g)
+	s.runShared(g)
 	s.current.Store(g)
 	s.setAdmin(g)
 	var users atomic.Int32 // directions whose requests run under this generation
@@ -240,29 +251,6 @@ func (s *sidecar) install(g *generation) {
 		s.in.Swap(g.inbound, release)
 	}
 	release()
-}
-
-// loadRevocations reads a list that is new before the first request is held against it, and keeps it as the file is. A list
-// that cannot be read is reported by its observer, and refuses tokens until it can.
-func (s *sidecar) loadRevocations(g *generation) {
-	path := ""
-	if g.revoked != nil {
-		path = g.loaded.Config.Inbound.RevocationFile
-	}
-	for other, stop := range s.revocations {
-		if other != path {
-			stop()
-			delete(s.revocations, other)
-			delete(s.process.revoked, other)
-		}
-	}
-	if g.revoked == nil || s.revocations[path] != nil {
-		return
-	}
-	ctx, stop := context.WithCancel(s.keysCtx)
-	s.revocations[path], s.process.revoked[path] = stop, g.revoked
-	_ = g.revoked.Reload()
-	s.group.Go(func() error { return g.revoked.Run(ctx) })
 }
 
 func (s *sidecar) setAdmin(g *generation) {
@@ -395,23 +383,26 @@ func (s *sidecar) prefetch(g *generation, atStart bool) {
 		}
 		s.prefetches.Go(func() {
 			defer s.awaited.Delete(r.config.Name)
-			s.firstToken(s.keysCtx, r.entry)
+			if s.firstToken(s.keysCtx, r.entry) == tokencache.SharedHit {
+				s.metrics.TokenCacheLookup(r.config.Name, string(tokencache.SharedHit))
+			}
 		})
 	}
 }
 
 // firstToken makes the first attempt at a token. A server that is only just starting, as in a compose file, gets a second chance at once.
-func (s *sidecar) firstToken(ctx context.Context, e *tokencache.Entry) {
-	_, _, err := e.Get(ctx)
+func (s *sidecar) firstToken(ctx context.Context, e *tokencache.Entry) tokencache.Lookup {
+	_, lookup, err := e.Get(ctx)
 	var f *tokencache.Failure
 	if !errors.As(err, &f) || f.Kind == tokencache.Refused || f.RetryAfter > 2*time.Second {
-		return
+		return lookup
 	}
 	select {
 	case <-time.After(f.RetryAfter):
-		_, _, _ = e.Get(ctx)
+		_, lookup, _ = e.Get(ctx)
 	case <-ctx.Done():
 	}
+	return lookup
 }
 
 // drain ends the serving: readiness first, then the network's way in, then the app's way out, which it may need to the last.
@@ -445,6 +436,9 @@ func (s *sidecar) close() {
 	}
 	s.keysStop()
 	s.process.tokens.Close()
+	if s.process.shared != nil {
+		s.process.shared.stop()
+	}
 	s.process.answers.Close()
 	s.prefetches.Wait()
 	_ = s.group.Wait()

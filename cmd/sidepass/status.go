@@ -26,6 +26,10 @@ func (s *sidecar) status() admin.Status {
 	if waiting := s.restart.Load(); waiting != nil {
 		st.RestartRequired = *waiting
 	}
+	if g.shared != nil {
+		shared := g.shared.cache.Status()
+		st.Shared = &admin.SharedStatus{Up: shared.Up, Since: shared.Since, LastError: shared.Why}
+	}
 	for _, r := range g.routes {
 		e := r.status(now)
 		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess}

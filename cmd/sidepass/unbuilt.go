@@ -16,11 +16,6 @@ func unbuilt(c *config.Config) error {
 			missing = append(missing, fmt.Sprintf("%s: %s is not built yet in this version of sidepass; leave it out", key, what))
 		}
 	}
-	if in := c.Inbound; in != nil {
-		need(in.RevocationRedisURL.IsSet(), "inbound.revocation_redis_url", "revocation by Redis")
-	}
-	need(c.Tokens.Shared.Enabled(), "tokens.shared", "the shared token cache")
-	need(c.Tokens.StateDir != "", "tokens.state_dir", "state on disk")
 	need(c.Tracing.Endpoint.IsSet(), "tracing.endpoint", "tracing")
 	if len(missing) == 0 {
 		return nil

@@ -21,10 +21,21 @@ type Status struct {
 	// Listeners :: name → bound address.
 	Listeners map[string]string `json:"listeners"`
 	// RestartRequired names the settings of the latest configuration that wait for a restart.
-	RestartRequired []string       `json:"restart_required"`
-	Routes          []RouteStatus  `json:"routes"`
-	Issuers         []IssuerStatus `json:"issuers"`
-	Rules           []RuleStatus   `json:"rules"`
+	RestartRequired []string `json:"restart_required"`
+	// Shared is the cache that replicas share tokens through; nil without one.
+	Shared  *SharedStatus  `json:"shared,omitempty"`
+	Routes  []RouteStatus  `json:"routes"`
+	Issuers []IssuerStatus `json:"issuers"`
+	Rules   []RuleStatus   `json:"rules"`
+}
+
+// SharedStatus is whether tokens are shared with other replicas.
+type SharedStatus struct {
+	Up bool `json:"up"`
+	// Since is when Up became what it is; zero before the first answer.
+	Since time.Time `json:"since,omitzero"`
+	// LastError says why it is not up; "" when it is.
+	LastError string `json:"last_error,omitempty"`
 }
 
 // RouteStatus is one outbound route.

@@ -72,6 +72,9 @@ func (k *Keys) load(run context.Context) (time.Duration, error) {
 	if k.o.Observer.Refreshed != nil {
 		k.o.Observer.Refreshed(result, held, err)
 	}
+	if err == nil && k.o.Observer.Loaded != nil {
+		k.o.Observer.Loaded(set)
+	}
 	if maxAge < 0 {
 		return k.o.Refresh, err
 	}

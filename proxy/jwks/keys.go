@@ -49,6 +49,8 @@ type Observer struct {
 	// Refreshed is told of each attempt to load the keys: one of the Result words, the number of usable keys now held
 	// in memory, and why an attempt failed.
 	Refreshed func(result string, keys int, err error)
+	// Loaded is told of each key set that came from the issuer or the file.
+	Loaded func(*Set)
 }
 
 // Keys are the keys of one issuer, kept fresh by [Keys.Run]. All methods are safe for concurrent use.

@@ -34,6 +34,8 @@ type Set struct {
 	Loaded time.Time
 	// Ignored is how many keys of the document are not used.
 	Ignored int
+	// Document is the text that the set was read from.
+	Document []byte
 	// Notes says, for at most ten keys, why a key is not used or what is wrong with one that is. They hold no secret.
 	Notes []string
 
@@ -58,7 +60,7 @@ func Parse(data []byte) (*Set, error) {
 	if err := json.Unmarshal(document["keys"], &raw); err != nil {
 		return nil, errors.New("the key set has no member \"keys\" that is an array")
 	}
-	s := &Set{byID: make(map[keyName][]*Key), byAlg: make(map[string][]*Key)}
+	s := &Set{Document: data, byID: make(map[keyName][]*Key), byAlg: make(map[string][]*Key)}
 	for i, data := range raw {
 		if len(s.Keys) == maxUsable || i == maxExamined {
 			s.Ignored += len(raw) - i

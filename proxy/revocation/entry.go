@@ -11,12 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// entry is a line of the file that was understood.
+// entry is a line that was understood.
 type entry struct {
 	kind   kind
 	sums   [members]sum
 	timed  bool
 	before int64 // microseconds since 1970
+	until  int64 // when it ends, likewise; 0 is never, which no line says
 }
 
 // names are the members' names in the file.

@@ -2,7 +2,7 @@
 //
 // An entry names what a token must have to be revoked: any of jti, sub, client_id and issuer, and optionally the time before
 // which it was issued. Of the values only digests are kept: SHA-256, cut to 16 bytes, so that an entry takes 16 bytes of
-// memory, or 24 with a time, whatever it names. Two values with one digest cannot be found with less than 2^64 attempts, and one
+// memory, 24 with a time, or 32 where it ends, whatever it names. Two values with one digest cannot be found with less than 2^64 attempts, and one
 // with the digest of a given value not at all: nobody can have himself revoked under a name that takes another along, and no
 // revoked token can be taken for another.
 package revocation
@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"slices"
 	"time"
 	"unsafe"
@@ -73,18 +74,46 @@ type timed struct {
 	before int64
 }
 
-// table holds the entries of one kind, sorted, each key once.
+// What an entry that ends has for issued_before where it has none, and what a token has that was issued nobody knows when.
+const (
+	latest   = math.MaxInt64
+	earliest = math.MinInt64
+)
+
+// lasting is an entry that ends: from a time on, in microseconds since 1970, it revokes nothing.
+type lasting struct {
+	timed
+	until int64
+}
+
+// table holds the entries of one kind, sorted, each key once but in ends: there the times of a key fall, and their ends rise, for
+// an entry that revokes less and ends sooner than another adds nothing.
 type table struct {
 	always []key
 	before []timed
+	ends   []lasting
 }
 
-func (t *table) revoked(k key, issuedAt time.Time) bool {
+func (t *table) revoked(k key, issuedAt, now int64) bool {
 	if _, found := slices.BinarySearchFunc(t.always, k, key.compare); found {
 		return true
 	}
 	i, found := slices.BinarySearchFunc(t.before, k, func(e timed, k key) int { return e.key.compare(k) })
-	return found && (issuedAt.IsZero() || issuedAt.UnixMicro() < t.before[i].before)
+	return found && issuedAt < t.before[i].before || t.until(k, issuedAt) > now
+}
+
+// until is when the entries end that revoke what was issued at a time; 0 is long ago.
+func (t *table) until(k key, issuedAt int64) int64 {
+	i, _ := slices.BinarySearchFunc(t.ends, k, func(e lasting, k key) int {
+		if c := e.key.compare(k); c != 0 || e.before <= issuedAt {
+			return cmp.Or(c, 1)
+		}
+		return -1 // of those that do, the last ends last
+	})
+	if i == 0 || t.ends[i-1].key != k {
+		return 0
+	}
+	return t.ends[i-1].until
 }
 
 // List is a list of revocations. It is immutable and safe for concurrent use; nil is an empty one.
@@ -92,6 +121,7 @@ type List struct {
 	tables [1 << members]table
 	kinds  []kind // of the tables that are not empty
 	used   kind   // their union
+	ends   bool   // some of the entries do
 }
 
 // Len is how many entries the list has, each counted once.
@@ -99,7 +129,7 @@ func (l *List) Len() int {
 	n := 0
 	if l != nil {
 		for _, k := range l.kinds {
-			n += len(l.tables[k].always) + len(l.tables[k].before)
+			n += len(l.tables[k].always) + len(l.tables[k].before) + len(l.tables[k].ends)
 		}
 	}
 	return n
@@ -119,8 +149,15 @@ func (l *List) Revoked(f Facts) bool {
 			known |= bit
 		}
 	}
+	issuedAt, now := int64(earliest), int64(0)
+	if !f.IssuedAt.IsZero() {
+		issuedAt = f.IssuedAt.UnixMicro()
+	}
+	if l.ends {
+		now = time.Now().UnixMicro()
+	}
 	for _, k := range l.kinds {
-		if k&^known == 0 && l.tables[k].revoked(keyOf(k, &sums), f.IssuedAt) {
+		if k&^known == 0 && l.tables[k].revoked(keyOf(k, &sums), issuedAt, now) {
 			return true
 		}
 	}
@@ -132,6 +169,7 @@ type builder struct {
 	tables [1 << members]struct {
 		always column[key]
 		before column[timed]
+		ends   column[lasting]
 	}
 }
 
@@ -142,6 +180,7 @@ func newBuilder(before *List) *builder {
 		for i := range b.tables {
 			b.tables[i].always.expect(len(before.tables[i].always))
 			b.tables[i].before.expect(len(before.tables[i].before))
+			b.tables[i].ends.expect(len(before.tables[i].ends))
 		}
 	}
 	return b
@@ -149,21 +188,38 @@ func newBuilder(before *List) *builder {
 
 func (b *builder) add(e *entry) {
 	t := &b.tables[e.kind]
-	if k := keyOf(e.kind, &e.sums); e.timed {
+	switch k := keyOf(e.kind, &e.sums); {
+	case e.until != 0:
+		t.ends.add(e.lasting(k))
+	case e.timed:
 		t.before.add(timed{k, e.before})
-	} else {
+	default:
 		t.always.add(k)
 	}
 }
 
-// include adds the entries of another list.
-func (b *builder) include(l *List) {
+// lasting is an entry that ends, as a list has it.
+func (e *entry) lasting(k key) lasting {
+	l := lasting{timed{k, latest}, e.until}
+	if e.timed {
+		l.before = e.before
+	}
+	return l
+}
+
+// include adds the entries of another list that have not ended.
+func (b *builder) include(l *List, now int64) {
 	for i := range l.tables {
 		for _, k := range l.tables[i].always {
 			b.tables[i].always.add(k)
 		}
 		for _, e := range l.tables[i].before {
 			b.tables[i].before.add(e)
+		}
+		for _, e := range l.tables[i].ends {
+			if e.until > now {
+				b.tables[i].ends.add(e)
+			}
 		}
 	}
 }
@@ -172,21 +228,37 @@ func (b *builder) include(l *List) {
 func (b *builder) list() *List {
 	l := &List{}
 	for i := range b.tables {
-		always, before := b.tables[i].always.whole(), b.tables[i].before.whole()
-		if len(always)+len(before) == 0 {
+		always, before, ends := b.tables[i].always.whole(), b.tables[i].before.whole(), b.tables[i].ends.whole()
+		if len(always)+len(before)+len(ends) == 0 {
 			continue
 		}
 		slices.SortFunc(always, key.compare)
 		// Of several times for one key the latest counts, which includes the others.
 		slices.SortFunc(before, func(a, b timed) int { return cmp.Or(a.key.compare(b.key), cmp.Compare(b.before, a.before)) })
+		slices.SortFunc(ends, func(a, b lasting) int {
+			return cmp.Or(a.key.compare(b.key), cmp.Compare(b.before, a.before), cmp.Compare(b.until, a.until))
+		})
 		l.tables[i] = table{
 			always: fitted(slices.Compact(always)),
 			before: fitted(slices.CompactFunc(before, func(a, b timed) bool { return a.key == b.key })),
+			ends:   fitted(withoutIdle(ends)),
 		}
+		l.ends = l.ends || len(ends) > 0
 		l.kinds = append(l.kinds, kind(i))
 		l.used |= kind(i)
 	}
 	return l
+}
+
+// withoutIdle leaves out, of what is sorted by key and falling times, the entries that end no later than one before.
+func withoutIdle(sorted []lasting) []lasting {
+	out := sorted[:0]
+	for _, e := range sorted {
+		if n := len(out); n == 0 || out[n-1].key != e.key || out[n-1].until < e.until {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // column grows without moving what it holds: while a list of a million entries is read, their memory is not needed thrice.

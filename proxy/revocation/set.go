@@ -54,11 +54,9 @@ func (s *Set) Load(r io.Reader) (Reading, error) {
 		return reading, err
 	}
 	if reading.Broken > 0 && last != nil {
-		b.include(last)
+		b.include(last, 0)
 	}
-	l := b.list()
-	reading.Entries = l.Len()
-	s.list.Store(l)
+	s.store(b, &reading)
 	return reading, nil
 }
 

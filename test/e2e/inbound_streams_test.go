@@ -37,7 +37,7 @@ const (
 	pace     = 10 * time.Millisecond // of what a test sends
 )
 
-func startStreaming(t *testing.T, iss *issuer.Server, streams string) *streaming {
+func startStreaming(t *testing.T, iss *issuer.Server, streams string, more ...string) *streaming {
 	t.Helper()
 	s := &streaming{finish: make(chan struct{}), revoked: filepath.Join(t.TempDir(), "revoked")}
 	s.revoke(t, "")
@@ -52,7 +52,7 @@ func startStreaming(t *testing.T, iss *issuer.Server, streams string) *streaming
 		return true
 	})
 	s.yaml = inboundYAML(iss, app.URL(), fmt.Sprintf("  streams: %s\n  leeway: 1s\n  revocation_file: %q\n  rules: [{match: [/test.Streams/], upstream: %q}, {name: http, match: [/]}]\n",
-		streams, s.revoked, startStreamer(t).url))
+		streams, s.revoked, startStreamer(t).url)+strings.Join(more, ""))
 	s.sidecar = startBeside(t, s.yaml)
 	return s
 }

@@ -65,7 +65,7 @@ func (s *asker) refusal(a answer, hide secrets) (f *tokencache.Failure, client b
 	if !registered(result) {
 		result = tokencache.ResultOther
 	}
-	f = &tokencache.Failure{Code: code, Result: result}
+	f = &tokencache.Failure{Code: code, Result: result, Answered: true}
 	wait, waits := retryAfter(a.header, a.received)
 	limited := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable && waits || slices.ContainsFunc(a.aadsts(), throttling) ||
 		code == "TooManyRequestsException" // AWS, with 400

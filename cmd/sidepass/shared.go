@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/tokencache/redis"
+	"github.com/sidepass/sidepass/tokencache/seal"
+)
+
+// sharedTokens is the level of the token cache that the replicas have in common. It belongs to the process as long as the URL
+// stays the same; new keys do not need a new one.
+type sharedTokens struct {
+	url   string
+	cache *redis.Cache
+	stop  context.CancelFunc // ends Run and closes it; nil before the first generation that uses it is installed
+}
+
+// buildShared gives the generation its shared level, where the configuration asks for one and the command is one that shares.
+func (p *process) buildShared(g *generation, loaded *config.Loaded) error {
+	t := loaded.Config.Tokens
+	if !p.shares || !sharesTokens(loaded.Config) {
+		return nil
+	}
+	url := t.Shared.RedisURL.Reveal()
+	if t.Shared.RedisURLFile != "" {
+		text, err := p.files.read(loaded, t.Shared.RedisURLFile)
+		if err != nil {
+			return fmt.Errorf("tokens.shared.redis_url_file: %w", err)
+		}
+		url = strings.TrimSpace(string(text))
+	}
+	var keys *seal.Keys
+	if err := p.files.together(loaded, func(content ...[]byte) (err error) {
+		keys, err = seal.Parse(content[0])
+		return err
+	}, t.EncryptionKeyFile); err != nil {
+		return fmt.Errorf("tokens.encryption_key_file: %w", err)
+	}
+	g.shared = p.shared
+	if p.shared == nil || p.shared.url != url {
+		cache, err := redis.New(redis.Options{URL: url, Keys: keys, Observer: p.observe.shared})
+		if err != nil {
+			return fmt.Errorf("tokens.shared: %w", err)
+		}
+		g.shared = &sharedTokens{url: url, cache: cache}
+	}
+	g.activate = append(g.activate, func() { g.shared.cache.SetKeys(keys) })
+	return nil
+}
+
+// sharesTokens says whether there are tokens to share, and somewhere to.
+func sharesTokens(c *config.Config) bool { return c.Outbound != nil && c.Tokens.Shared.Enabled() }
+
+// abandonShared closes what was made for a generation that cannot be built.
+func (p *process) abandonShared(g *generation) {
+	if g.shared != nil && g.shared != p.shared {
+		_ = g.shared.cache.Close()
+	}
+}
+
+// runShared starts the generation's shared level and ends the one before. What the old one was asked last may fail, and is then
+// not shared.
+func (s *sidecar) runShared(g *generation) {
+	old := s.process.shared
+	s.process.shared = g.shared
+	if old != nil && old != g.shared {
+		old.stop()
+	}
+	if g.shared == nil || g.shared.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background()) // it outlives the token cache, which gives back its leases at the end
+	g.shared.stop = stop
+	s.group.Go(func() error {
+		defer g.shared.cache.Close()
+		return g.shared.cache.Run(ctx)
+	})
+}
