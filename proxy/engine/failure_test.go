@@ -81,6 +81,9 @@ func TestUpstreamFailures(t *testing.T) {
 			if rec.Reason != c.reason || rec.Status != c.status || rec.Err == nil || !strings.Contains(got.body, rec.Instance) || rec.Instance == "" || rec.Path != "/" {
 				t.Errorf("the observer heard %+v", rec)
 			}
+			if c.timeout > 0 && rec.Duration > connectTimeout/2 {
+				t.Errorf("the timeout of %v did not end it, another did after %v", c.timeout, rec.Duration)
+			}
 			if all := fmt.Sprintf("%s %+v %v", got.body, rec, rec.Err); strings.Contains(all, canary) {
 				t.Errorf("a secret is told: %s", all)
 			}
