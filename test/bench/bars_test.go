@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ type bars struct{ lines []string }
 
 func (b *bars) atMost(what string, got, most float64) {
 	verdict := "reached"
-	if got > most {
+	if got = math.Round(got*100) / 100; got > most {
 		verdict = "**missed**"
 	}
 	b.lines = append(b.lines, fmt.Sprintf("| %s | %.2f | %g | %s |", what, got, most, verdict))

@@ -9,7 +9,8 @@
 // time of the process over requests) with ratios, of latency, memory and time to start, and a line for each bar that sidepass is held
 // to. TestCost is the short form, for working on the engine.
 //
-// What is measured runs alone on one core; load, upstream and authorization server share another. A helper keeps both from halting.
+// What is measured runs alone on one core; load, upstream and authorization server share another. A process that only runs when nothing
+// else does keeps each from halting.
 // Rounds are interleaved, and a ratio is the median of the rounds' ratios: absolute figures differ from machine to machine and from
 // hour to hour. A window in which something else ran is repeated, and so is a round in which the host moved the cores.
 package bench
@@ -28,7 +29,7 @@ import (
 
 var (
 	cost   = flag.Bool("cost", false, "measure; takes about two minutes and wants a quiet machine")
-	peers  = flag.Bool("peers", false, "measure beside the peers; takes about fifteen minutes and wants a quiet machine")
+	peers  = flag.Bool("peers", false, "measure beside the peers; takes about twelve minutes and wants a quiet machine")
 	rounds = flag.Int("rounds", 5, "interleaved rounds")
 	window = flag.Duration("window", 2*time.Second, "length of one measurement")
 )

@@ -3,15 +3,14 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +58,7 @@ func latencies(paces []*pace) string {
 }
 
 // paced sends a request at the fixed rate, over some connections in turn, and returns how long the answers took, sorted. A request that
-// was due while the answer before it was awaited took that long too. The system calls are raw: Go's scheduler stays out of what is timed.
+// was due while the answer before it was awaited took that long too. It blocks in system calls, without Go's poller.
 func paced(t testing.TB, address string, request []byte, d time.Duration) []time.Duration {
 	t.Helper()
 	runtime.LockOSThread()
@@ -89,7 +88,7 @@ func paced(t testing.TB, address string, request []byte, d time.Duration) []time
 		}
 		fd := fds[len(took)%len(fds)]
 		if status, err := exchange(fd, request, buffer); err != nil || status != http.StatusOK {
-			t.Fatalf("%s: an answer %d, %v", address, status, err)
+			t.Fatalf("%s: an answer %d after %s, %v", address, status, time.Since(began), err)
 		}
 		took = append(took, time.Since(began))
 	}
@@ -98,17 +97,17 @@ func paced(t testing.TB, address string, request []byte, d time.Duration) []time
 }
 
 func exchange(fd int, request, buffer []byte) (status int, err error) {
-	if _, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&request[0])), uintptr(len(request))); errno != 0 {
-		return 0, errno
+	if _, err := unix.Write(fd, request); err != nil {
+		return 0, err
 	}
 	var a answer
 	for complete := false; !complete; {
-		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
-		if errno == unix.EINTR {
+		n, err := unix.Read(fd, buffer)
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		if errno != 0 {
-			return 0, errno
+		if err != nil {
+			return 0, err
 		}
 		if complete, err = a.add(buffer[:n]); err != nil {
 			return 0, err

@@ -69,7 +69,7 @@ func end(cmd *exec.Cmd) func() {
 	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
 }
 
-// startSelf starts the test binary again as one of its helpers.
+// startSelf starts the test binary again in one of the roles that TestMain knows.
 func startSelf(t testing.TB, core int, role, argument string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -106,7 +106,7 @@ func busy(t testing.TB) time.Duration {
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	f := strings.Fields(string(line))
 	ticks := 0
-	for _, i := range []int{1, 2, 3, 8} { // user, nice, system, steal
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // user, nice, system, irq, softirq, steal
 		n, _ := strconv.Atoi(f[i])
 		ticks += n
 	}
