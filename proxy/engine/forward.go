@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -55,37 +56,42 @@ func (x *exchange) forward() {
 	x.rp.ServeHTTP(x, in)
 }
 
-// aim works out the destination that a verdict names.
-func (x *exchange) aim(v *proxy.Verdict) error {
+// destinationOf is the destination that a verdict names. Its url is not set.
+func destinationOf(v *proxy.Verdict) (destination, error) {
 	up, ok := v.Upstream.(*Upstream)
 	if !ok || up == nil {
-		return errNoUpstream
+		return destination{}, errNoUpstream
 	}
-	d := destination{up: up, scheme: up.scheme, authority: up.authority, host: v.Host}
-	if v.Scheme != "" {
-		d.scheme = v.Scheme
-	}
-	if v.Authority != "" {
-		d.authority = v.Authority
-	}
+	d := destination{up: up, scheme: cmp.Or(v.Scheme, up.scheme), authority: cmp.Or(v.Authority, up.authority)}
 	if d.scheme != "http" && d.scheme != "https" || d.authority == "" {
-		return errNoUpstream
+		return destination{}, errNoUpstream
 	}
-	if d.host == "" {
-		d.host = d.authority
+	d.host = cmp.Or(v.Host, d.authority)
+	return d, nil
+}
+
+// label is the destination as logs name it.
+func (d *destination) label() string {
+	if d.scheme == d.up.scheme && d.authority == d.up.authority {
+		return d.up.label
 	}
-	path := x.req.Target.Path
-	if v.Path != "" {
-		path = v.Path
+	return d.scheme + "://" + d.authority
+}
+
+// aim works out the destination that a verdict names, and the URL that is requested there.
+func (x *exchange) aim(v *proxy.Verdict) error {
+	d, err := destinationOf(v)
+	if err != nil {
+		return err
 	}
-	query := x.req.Target.Query
+	path, query := cmp.Or(v.Path, x.req.Target.Path), x.req.Target.Query
 	d.url = url.URL{Scheme: d.scheme, Host: d.authority}
 	if query != "" {
 		d.url.RawQuery = query[1:]
 		d.url.ForceQuery = query == "?"
 	}
 	switch {
-	case up.proxied(d.scheme):
+	case d.up.proxied(d.scheme):
 		if path == "*" {
 			path = "" // RFC 9112, section 3.2.4
 		}

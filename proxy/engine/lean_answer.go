@@ -21,7 +21,7 @@ func (l *lean) answer(k *link) {
 	if l.pending() {
 		l.last = true // where the request ends and the next begins is not sure (RFC 9112, section 9.3)
 	}
-	none := l.head.Method == http.MethodHead || h.Status == http.StatusNoContent || h.Status == http.StatusNotModified
+	none := l.hasNoContent(h.Status)
 	chunks := !none && (h.Chunked || h.Length < 0) && l.head.Minor == 1
 	if !none && !chunks && h.Length < 0 {
 		l.last = true // to HTTP/1.0 the end of the connection is that of the content
@@ -166,8 +166,7 @@ func (l *lean) stream(b []byte, k *link, chunks bool) bool {
 			if len(part) > 0 {
 				l.sent += int64(len(part))
 				if chunks {
-					b = h1.AppendChunk(b, len(part))
-					b = append(append(b, part...), "\r\n"...)
+					b = appendChunk(b, part)
 				} else {
 					b = append(b, part...)
 				}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,7 +99,7 @@ func (w *bridged) WriteHeader(status int) {
 	if h.Get("Connection") == "close" {
 		l.last = true
 	}
-	w.none = l.head.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
+	w.none = l.hasNoContent(status)
 	w.left = contentLength(h)
 	w.chunked = !w.none && w.left < 0 && l.head.Minor == 1
 	if !w.none && !w.chunked && w.left < 0 {
@@ -117,8 +118,7 @@ func (w *bridged) WriteHeader(status int) {
 	case w.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case w.left >= 0 && status != http.StatusNoContent:
-		b = append(b, "Content-Length: "...)
-		b = append(strconv.AppendInt(b, w.left, 10), "\r\n"...)
+		b = appendLength(b, w.left)
 	}
 	b = l.appendConnection(b)
 	l.out = append(b, "\r\n"...)
@@ -141,16 +141,16 @@ func contentLength(h http.Header) int64 {
 func (w *bridged) goOn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.l.expects && !w.told && w.status == 0 {
+	if !w.told && w.status == 0 {
 		w.told = true
-		_, _ = io.WriteString(w.l.conn, "HTTP/1.1 100 Continue\r\n\r\n") // that it failed is seen when the content is read
+		w.l.goOn()
 	}
 }
 
 // appendHeader appends fields, but for those that frame the message and those that are to follow it.
 func appendHeader(b []byte, h http.Header, trailer []string) []byte {
 	for name, values := range h {
-		if name == "Connection" || name == "Transfer-Encoding" || name == "Content-Length" || strings.HasPrefix(name, http.TrailerPrefix) || contains(trailer, name) {
+		if name == "Connection" || name == "Transfer-Encoding" || name == "Content-Length" || strings.HasPrefix(name, http.TrailerPrefix) || slices.Contains(trailer, name) {
 			continue
 		}
 		for _, v := range values {
@@ -158,15 +158,6 @@ func appendHeader(b []byte, h http.Header, trailer []string) []byte {
 		}
 	}
 	return b
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // Write writes content; what has been written waits for a flush or for more.
@@ -185,7 +176,7 @@ func (w *bridged) Write(p []byte) (int, error) {
 		w.left -= int64(len(p))
 	}
 	if w.chunked {
-		b = append(append(h1.AppendChunk(b, len(p)), p...), "\r\n"...)
+		b = appendChunk(b, p)
 	} else {
 		b = append(b, p...)
 	}
@@ -227,7 +218,7 @@ func (w *bridged) finish() {
 		b := append(w.l.out, "0\r\n"...)
 		for name, values := range w.header {
 			bare := strings.TrimPrefix(name, http.TrailerPrefix)
-			if bare == name && !contains(w.trailer, name) {
+			if bare == name && !slices.Contains(w.trailer, name) {
 				continue
 			}
 			for _, v := range values {

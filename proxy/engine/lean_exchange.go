@@ -1,15 +1,14 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"time"
-	"unsafe"
-
-	"errors"
-	"fmt"
 
 	"github.com/sidepass/sidepass/proxy"
 	"github.com/sidepass/sidepass/proxy/engine/h1"
@@ -48,7 +47,7 @@ type leanExchange struct {
 
 // exchange serves the request whose head are the next n bytes of buf. It says whether another may follow.
 func (l *lean) exchange(n int) bool {
-	if err := l.head.ReadRequest(unsafe.String(&l.buf[l.r], n)); err != nil {
+	if err := l.head.ReadRequest(unsafeString(l.buf[l.r : l.r+n])); err != nil {
 		problem, _ := errors.AsType[h1.Problem](err)
 		l.malformed(problem)
 		return false
@@ -227,8 +226,7 @@ func (l *lean) appendReply(b []byte, status int, header []proxy.Field, body []by
 		b = appendField(b, f.Name, f.Value)
 	}
 	b = appendField(b, "Date", l.s.lean.now())
-	b = append(b, "Content-Length: "...)
-	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
+	b = appendLength(b, int64(len(body)))
 	b = l.appendConnection(b)
 	b = append(b, "\r\n"...)
 	if l.head.Method == http.MethodHead {
@@ -247,6 +245,13 @@ func (l *lean) appendConnection(b []byte) []byte {
 		return append(b, "Connection: keep-alive\r\n"...)
 	}
 	return b
+}
+
+// goOn tells the client that its content is wanted, if it waits for that.
+func (l *lean) goOn() {
+	if l.expects {
+		_, _ = io.WriteString(l.conn, "HTTP/1.1 100 Continue\r\n\r\n") // that it failed is seen when the content is read
+	}
 }
 
 // write writes to the client.
@@ -362,6 +367,22 @@ func appendStatus(b []byte, status int, phrase string) []byte {
 	b = append(strconv.AppendInt(b, int64(status), 10), ' ')
 	b = append(b, phrase...)
 	return append(b, "\r\n"...)
+}
+
+// appendLength appends Content-Length.
+func appendLength(b []byte, n int64) []byte {
+	b = append(b, "Content-Length: "...)
+	return append(strconv.AppendInt(b, n, 10), "\r\n"...)
+}
+
+// appendChunk appends content, which is not empty, as one chunk.
+func appendChunk(b, content []byte) []byte {
+	return append(append(h1.AppendChunk(b, len(content)), content...), "\r\n"...)
+}
+
+// hasNoContent says whether an answer ends with its head, whatever that announces (RFC 9112, section 6.3).
+func (l *lean) hasNoContent(status int) bool {
+	return l.head.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 }
 
 func appendField(b []byte, name, value string) []byte {

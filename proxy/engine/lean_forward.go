@@ -1,12 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -47,29 +46,13 @@ func (l *lean) forward() {
 	l.answer(k)
 }
 
-// aim works out the destination that a verdict names.
+// aim works out the destination that a verdict names, and holds what it sets against what a field may be.
 func (l *lean) aim(v *proxy.Verdict) error {
-	up, ok := v.Upstream.(*Upstream)
-	if !ok || up == nil {
-		return errNoUpstream
+	d, err := destinationOf(v)
+	if err != nil {
+		return err
 	}
-	l.destination = destination{up: up, scheme: up.scheme, authority: up.authority, host: v.Host}
-	if v.Scheme != "" {
-		l.scheme = v.Scheme
-	}
-	if v.Authority != "" {
-		l.authority = v.Authority
-	}
-	if l.scheme != "http" && l.scheme != "https" || l.authority == "" {
-		return errNoUpstream
-	}
-	if l.host == "" {
-		l.host = l.authority
-	}
-	l.path = v.Path
-	if l.path == "" {
-		l.path = l.req.Target.Path
-	}
+	l.destination, l.path = d, cmp.Or(v.Path, l.req.Target.Path)
 	for i := range v.Set {
 		if f := &v.Set[i]; !h1.IsToken(f.Name) || !h1.IsLine(f.Value) {
 			return errSet
@@ -257,19 +240,20 @@ func (l *lean) appendRequest(b []byte) []byte {
 	case h.Chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case h.Length >= 0:
-		b = append(b, "Content-Length: "...)
-		b = append(strconv.AppendInt(b, h.Length, 10), "\r\n"...)
+		b = appendLength(b, h.Length)
 	}
 	return append(b, "\r\n"...)
 }
 
 // staysNamed says whether a field is for the upstream although Connection names it: so that a client cannot have it removed.
 func staysNamed(f *h1.Field, clientsOwn bool) bool {
-	if f.Kind == h1.Via || h1.Same(f.Name, "Authorization") {
-		return true
-	}
-	for _, name := range clientFields {
-		if clientsOwn && h1.Same(f.Name, name) {
+	return f.Kind == h1.Via || h1.Same(f.Name, "Authorization") || clientsOwn && isClientField(f.Name)
+}
+
+// isClientField says whether a name is one of clientFields.
+func isClientField(name string) bool {
+	for _, one := range clientFields {
+		if h1.Same(name, one) {
 			return true
 		}
 	}
@@ -278,15 +262,10 @@ func staysNamed(f *h1.Field, clientsOwn bool) bool {
 
 // saysClient says whether a field is one that we write instead, or that its sender is not believed.
 func (l *lean) saysClient(name string) bool {
-	if !l.trusted {
-		return claimsClient(name)
+	if l.trusted {
+		return isClientField(name)
 	}
-	for _, own := range clientFields {
-		if h1.Same(name, own) {
-			return true
-		}
-	}
-	return false
+	return claimsClient(name)
 }
 
 // appendForwarded appends what [Forwarded] says of the client.
@@ -468,12 +447,4 @@ func (l *lean) fail(f *failure) {
 	l.err = f
 	l.verdict.Action, l.verdict.Reason, l.verdict.Detail = proxy.Refuse, f.reason, f.detail
 	l.refuse(&l.verdict)
-}
-
-// label is the destination as logs name it.
-func (d *destination) label() string {
-	if d.scheme == d.up.scheme && d.authority == d.up.authority {
-		return d.up.label
-	}
-	return strings.Join([]string{d.scheme, d.authority}, "://")
 }

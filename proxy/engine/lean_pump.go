@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,8 +53,8 @@ func (p *pump) begin(tell bool) {
 		return
 	}
 	p.begun = true
-	if tell && p.l.expects {
-		_, _ = io.WriteString(p.l.conn, "HTTP/1.1 100 Continue\r\n\r\n") // that it failed is seen when the content is read
+	if tell {
+		p.l.goOn()
 	}
 	go p.run()
 }
@@ -142,7 +141,7 @@ func (p *pump) copy() error {
 			r += n
 			if len(part) > 0 {
 				p.keep(part)
-				b = append(append(h1.AppendChunk(b, len(part)), part...), "\r\n"...)
+				b = appendChunk(b, part)
 				continue
 			}
 			break
@@ -203,7 +202,7 @@ func (p *pump) appendKept(b []byte, chunked bool) []byte {
 		return append(b, p.kept...)
 	}
 	if len(p.kept) > 0 {
-		b = append(append(h1.AppendChunk(b, len(p.kept)), p.kept...), "\r\n"...)
+		b = appendChunk(b, p.kept)
 	}
 	return append(b, "0\r\n\r\n"...)
 }
