@@ -116,38 +116,36 @@ func sameServer(a, b config.Issuer) bool {
 
 // tokenEndpoint is the configured or the discovered one.
 func (i *authServer) tokenEndpoint(ctx context.Context) (string, error) {
-	if i.config.TokenEndpoint.IsSet() {
-		return i.config.TokenEndpoint.String(), nil
-	}
-	m, err := i.metadata.Metadata(ctx)
-	if err != nil {
-		return "", err
-	}
-	if i.config.Client.CertFile != "" && m.MTLS.TokenEndpoint != "" {
-		return m.MTLS.TokenEndpoint, nil // RFC 8705, section 5
-	}
-	if m.TokenEndpoint == "" {
-		return "", fmt.Errorf("the metadata of %s names no token_endpoint; set issuers[%s].token_endpoint", i.config.URL, i.config.Name)
-	}
-	return m.TokenEndpoint, nil
+	return i.endpoint(ctx, "token_endpoint", i.config.TokenEndpoint, func(m *discovery.Metadata) (plain, mtls string) {
+		return m.TokenEndpoint, m.MTLS.TokenEndpoint
+	})
 }
 
 // introspectionEndpoint is the configured or the discovered one.
 func (i *authServer) introspectionEndpoint(ctx context.Context) (string, error) {
-	if i.config.IntrospectionEndpoint.IsSet() {
-		return i.config.IntrospectionEndpoint.String(), nil
+	return i.endpoint(ctx, "introspection_endpoint", i.config.IntrospectionEndpoint, func(m *discovery.Metadata) (plain, mtls string) {
+		return m.IntrospectionEndpoint, m.MTLS.IntrospectionEndpoint
+	})
+}
+
+// endpoint is the configured one, or that of the metadata: for a client that shows a certificate its alias, where there is one (RFC
+// 8705, section 5). key is what both call it.
+func (i *authServer) endpoint(ctx context.Context, key string, configured config.URL, of func(*discovery.Metadata) (plain, mtls string)) (string, error) {
+	if configured.IsSet() {
+		return configured.String(), nil
 	}
 	m, err := i.metadata.Metadata(ctx)
 	if err != nil {
 		return "", err
 	}
-	if i.config.Client.CertFile != "" && m.MTLS.IntrospectionEndpoint != "" {
-		return m.MTLS.IntrospectionEndpoint, nil // RFC 8705, section 5
+	plain, mtls := of(&m)
+	if i.config.Client.CertFile != "" && mtls != "" {
+		return mtls, nil
 	}
-	if m.IntrospectionEndpoint == "" {
-		return "", fmt.Errorf("the metadata of %s names no introspection_endpoint; set issuers[%s].introspection_endpoint", i.config.URL, i.config.Name)
+	if plain == "" {
+		return "", fmt.Errorf("the metadata of %s names no %s; set issuers[%s].%s", i.config.URL, key, i.config.Name, key)
 	}
-	return m.IntrospectionEndpoint, nil
+	return plain, nil
 }
 
 // assertion is a new proof of who the client is, for a call to an endpoint.

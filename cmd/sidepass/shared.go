@@ -7,7 +7,6 @@ import (
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/tokencache/redis"
-	"github.com/sidepass/sidepass/tokencache/seal"
 )
 
 // sharedTokens is the level of the token cache that the replicas have in common. It belongs to the process as long as the URL
@@ -32,12 +31,9 @@ func (p *process) buildShared(g *generation, loaded *config.Loaded) error {
 		}
 		url = strings.TrimSpace(string(text))
 	}
-	var keys *seal.Keys
-	if err := p.files.together(loaded, func(content ...[]byte) (err error) {
-		keys, err = seal.Parse(content[0])
+	keys, _, err := p.sealingKeys(loaded)
+	if err != nil {
 		return err
-	}, t.EncryptionKeyFile); err != nil {
-		return fmt.Errorf("tokens.encryption_key_file: %w", err)
 	}
 	g.shared = p.shared
 	if p.shared == nil || p.shared.url != url {
