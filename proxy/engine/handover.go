@@ -18,6 +18,9 @@ func (l *lean) handOver(to *handed) {
 	l.state.Store(judging)
 	l.unhurried()
 	conn := l.conn
+	if plain, ok := conn.(*socket); ok {
+		conn = plain.Conn
+	}
 	if l.r < l.w {
 		conn = &replayed{Conn: conn, early: l.buf[l.r:l.w], tls: l.tls}
 	}

@@ -76,6 +76,9 @@ const (
 
 func newLean(s *Server, conn net.Conn) *lean {
 	l := &lean{s: s, conn: conn, remote: conn.RemoteAddr().String(), leanExchange: new(leanExchange)}
+	if plain := newSocket(conn); plain != nil {
+		l.conn = plain
+	}
 	l.ctx, l.cancel = context.WithCancel(s.base)
 	l.peer, l.peerOK = peerAddr(l.remote)
 	if l.peerOK && s.options.Forwarded != nil {

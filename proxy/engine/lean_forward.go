@@ -122,23 +122,27 @@ func (l *lean) drop(k *link) {
 // send sends the request and reads the head of its answer. A free connection that turns out to be closed is not the last.
 func (l *lean) send() (*link, error) {
 	key := linkKey{l.scheme, l.authority}
-	for fresh := false; ; fresh = true {
+	for again := false; ; {
 		var k *link
-		if !fresh {
+		if !again {
 			k = l.up.links.get(key)
 		}
-		if k == nil {
+		fresh := k == nil
+		if fresh {
 			var err error
 			if k, err = l.up.dialLink(l.dialing(), key); err != nil {
 				return nil, err
 			}
-			fresh = true
 		}
 		if !l.use(k) {
 			l.drop(k)
 			return nil, errClientGone
 		}
 		written, err := l.sendOn(k)
+		if err == errStale {
+			l.drop(k)
+			continue
+		}
 		if err == nil {
 			if err = k.interim(l); err == nil {
 				return k, nil
@@ -146,9 +150,10 @@ func (l *lean) send() (*link, error) {
 		}
 		nothing := k.r == k.w && !l.wrote
 		l.drop(k)
-		if fresh || !k.used || !nothing || l.gone.Load() || l.limit.passed() || l.pump != nil || !closedEarly(err) || written && !mayRepeat(l.head.Method) {
+		if fresh || !nothing || l.gone.Load() || l.limit.passed() || l.pump != nil || !closedEarly(err) || written && !mayRepeat(l.head.Method) {
 			return nil, err
 		}
+		again = true
 	}
 }
 
@@ -168,34 +173,33 @@ func mayRepeat(method string) bool {
 	return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE"
 }
 
-// sendOn writes the request. Content that has not arrived yet is sent by a pump, which goes on while the answer is read.
+// sendOn writes the request. Content that has not arrived yet is sent by a pump, which goes on while the answer is read. A connection that was used
+// before is looked at first; one that is no good any more is errStale.
 func (l *lean) sendOn(k *link) (written bool, err error) {
 	b := l.appendRequest(l.out[:0])
 	switch {
 	case l.unread && l.pump == nil:
-		l.out = b
-		n, err := k.conn.Write(b)
-		if err == nil {
-			l.pump = newPump(l, k)
-			if !l.expects {
-				l.pump.begin(false)
-			}
-		}
-		return n > 0, err
 	case l.pump != nil: // again
 		b = l.pump.appendKept(b, l.head.Chunked)
-	case len(l.inline) <= 16<<10:
-		b = append(b, l.inline...)
 	default:
-		l.out = b
-		n, err := k.conn.Write(b)
-		if err == nil {
-			_, err = k.conn.Write(l.inline)
-		}
-		return n > 0, err
+		b = append(b, l.inline...)
 	}
 	l.out = b
+	if k.socket != nil && (!l.unread || l.pump != nil) {
+		n, m, err := k.socket.ask(b, k.buf, k.used)
+		k.r, k.w = 0, m
+		return n > 0, err
+	}
+	if k.used && !k.usable() {
+		return false, errStale
+	}
 	n, err := k.conn.Write(b)
+	if err == nil && l.unread && l.pump == nil {
+		l.pump = newPump(l, k)
+		if !l.expects {
+			l.pump.begin(false)
+		}
+	}
 	return n > 0, err
 }
 

@@ -17,8 +17,8 @@ import (
 // link is a connection to an upstream that carries one HTTP/1.1 exchange after another.
 type link struct {
 	conn   net.Conn
-	raw    syscall.RawConn // below TLS; nil where there is none
-	secure bool
+	socket *socket         // conn, where there is no TLS
+	raw    syscall.RawConn // below TLS
 	key    linkKey
 	used   bool // it has carried an exchange
 	since  time.Time
@@ -27,11 +27,7 @@ type link struct {
 	r, w   int
 	head   h1.Head
 	chunks h1.Chunks
-
-	peekByte [1]byte
-	peeked   bool // there is something to read
-	problem  bool // the end, or an error
-	peek     func(fd uintptr) bool
+	peeked [1]byte
 }
 
 // linkKey is what connections differ in, of one [Upstream].
@@ -56,24 +52,18 @@ type links struct {
 // lean says whether requests with a scheme can be sent by the lean engine: no proxy is asked, and HTTP/1.1 is spoken.
 func (u *Upstream) lean(scheme string) bool { return u.protocol != HTTP2 && !u.proxied(scheme) }
 
-// get returns a free connection that is still open, or nil.
+// get returns a free connection, or nil. Whether it is still open is not known.
 func (p *links) get(key linkKey) *link {
-	for {
-		p.mu.Lock()
-		free := p.free[key]
-		if len(free) == 0 {
-			p.mu.Unlock()
-			return nil
-		}
-		k := free[len(free)-1]
-		free[len(free)-1] = nil
-		p.free[key] = free[:len(free)-1]
-		p.mu.Unlock()
-		if k.usable() {
-			return k
-		}
-		_ = k.conn.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	free := p.free[key]
+	if len(free) == 0 {
+		return nil
 	}
+	k := free[len(free)-1]
+	free[len(free)-1] = nil
+	p.free[key] = free[:len(free)-1]
+	return k
 }
 
 // put takes back a connection whose exchange has ended in good order.
@@ -146,14 +136,13 @@ func (u *Upstream) dialLink(ctx context.Context, key linkKey) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	bare := k.conn
-	if secure, ok := bare.(*tls.Conn); ok {
-		k.secure, bare = true, secure.NetConn()
+	if secure, ok := k.conn.(*tls.Conn); ok {
+		if bare := newSocket(secure.NetConn()); bare != nil {
+			k.raw = bare.raw
+		}
+	} else if k.socket = newSocket(k.conn); k.socket != nil {
+		k.conn, k.raw = k.socket, k.socket.raw
 	}
-	if sc, ok := bare.(syscall.Conn); ok {
-		k.raw, _ = sc.SyscallConn()
-	}
-	k.peek = k.peekAt
 	return k, nil
 }
 
@@ -170,36 +159,31 @@ func withPort(authority, port string) string {
 // usable says whether a free connection is still open and silent. One on which the upstream has said something unasked is not
 // used: its next answer could be another's.
 func (k *link) usable() bool {
-	k.peeked, k.problem = false, false
+	peeked := false
 	if k.raw != nil {
-		if err := k.raw.Read(k.peek); err != nil || k.problem {
+		open := true
+		err := k.raw.Read(func(fd uintptr) bool {
+			n, err := peekNow(fd, k.peeked[:])
+			peeked, open = n > 0, n > 0 || err == syscall.EAGAIN
+			return true
+		})
+		if err != nil || !open {
 			return false
 		}
 	}
-	if !k.secure {
-		return !k.peeked
+	if _, secure := k.conn.(*tls.Conn); !secure {
+		return !peeked
 	}
 	// What TLS has read already nobody sees but by reading; a deadline in the past lets it read no more. What is still to be read may be
 	// a session ticket (RFC 8446, section 4.6.1), which is taken in.
 	until := past
-	if k.peeked {
+	if peeked {
 		until = time.Now().Add(freshEnough)
 	}
 	_ = k.conn.SetReadDeadline(until)
 	n, err := k.conn.Read(k.buf[:1])
 	_ = k.conn.SetReadDeadline(time.Time{})
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// saw notes what a look at the connection has found.
-func (k *link) saw(n int, nothing, failed bool) {
-	switch {
-	case nothing:
-	case failed, n == 0:
-		k.problem = true
-	default:
-		k.peeked = true
-	}
 }
 
 // more reads more of an answer. Where it is false, buf is full.

@@ -103,3 +103,17 @@ func TestTokensAreNotShown(t *testing.T) {
 		t.Error("the table of answers lacks malformed_authorization")
 	}
 }
+
+func TestEveryByteOfATokenIsLookedAt(t *testing.T) {
+	for n := 1; n < 26; n++ {
+		for at := range n {
+			for c := range 256 {
+				b := []byte(strings.Repeat("~!", n))[:n]
+				b[at] = byte(c)
+				if got, want := visible(string(b)), c > ' ' && c < 0x7f; got != want {
+					t.Fatalf("%q: %v", b, got)
+				}
+			}
+		}
+	}
+}

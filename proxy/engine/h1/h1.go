@@ -74,6 +74,19 @@ func IsLine(s string) bool {
 
 // isValue says whether s has no control character but the tab.
 func isValue(s string) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for len(s) >= 8 { // a token is long: eight bytes at once
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		del := w ^ each*0x7f
+		if ((w-each*' ')&^w|(del-each)&^del)&high != 0 && !isText(s[:8]) { // a byte is below the space, or DEL
+			return false
+		}
+		s = s[8:]
+	}
+	return isText(s)
+}
+
+func isText(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false

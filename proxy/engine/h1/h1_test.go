@@ -200,3 +200,17 @@ func drain(c *Chunks, b []byte) error {
 	}
 	return nil
 }
+
+func TestEveryByteOfAValueIsLookedAt(t *testing.T) {
+	for n := 1; n < 26; n++ {
+		for at := range n {
+			for c := range 256 {
+				b := []byte(strings.Repeat("~ \t\xff", n))[:n]
+				b[at] = byte(c)
+				if got, want := isValue(string(b)), c == '\t' || c >= ' ' && c != 0x7f; got != want {
+					t.Fatalf("%q: %v", b, got)
+				}
+			}
+		}
+	}
+}

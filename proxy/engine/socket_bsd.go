@@ -1,0 +1,33 @@
+//go:build unix && !linux
+
+package engine
+
+import "golang.org/x/sys/unix"
+
+// immediate says whether the calls below exist.
+const immediate = true
+
+func readNow(fd uintptr, b []byte) (int, error) {
+	return attempt(func() (int, error) { return unix.Read(int(fd), b) })
+}
+
+func writeNow(fd uintptr, b []byte) (int, error) {
+	return attempt(func() (int, error) { return unix.Write(int(fd), b) })
+}
+
+// peekNow leaves what it reads where it is.
+func peekNow(fd uintptr, b []byte) (int, error) {
+	return attempt(func() (int, error) {
+		n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return n, err
+	})
+}
+
+func attempt(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
