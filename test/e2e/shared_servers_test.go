@@ -58,6 +58,33 @@ func TestRedisURLs(t *testing.T) {
 	}
 }
 
+// Revocations come from wherever a URL can name.
+func TestRevocationURLs(t *testing.T) {
+	for name, server := range map[string]func(t *testing.T) (url string, environ []string){"a cluster": redisCluster, "Sentinel": redisSentinel} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath("redis-server"); err != nil {
+				t.Skip("SKIPPED: redis-server is not installed (apt-get install redis-server)")
+			}
+			url, _ := server(t)
+			iss, app := startIssuer(t), startUpstream(t)
+			yaml := followerYAML(iss, app.URL(), url, "")
+			f := &follower{start(t, yaml), yaml}
+			revoked, good := mint(iss, map[string]any{"jti": "1"}), mint(iss, map[string]any{"jti": "2"})
+			want(t, f.asks(t, revoked), 200, "")
+			file := filepath.Join(t.TempDir(), "url")
+			if err := os.WriteFile(file, []byte(url), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code, out, errs := run(t, t.TempDir(), nil, "revoke", "--redis-url-file", file, "--jti", "1"); code != 0 {
+				t.Fatalf("exit %d: %s%s", code, out, errs)
+			}
+			eventually(t, effective, "it takes effect", func() bool { return f.asks(t, revoked).reason() == "revoked" })
+			want(t, f.asks(t, good), 200, "")
+		})
+	}
+}
+
 // redisProcess runs a redis-server with arguments until the test ends. It is up when ready says so.
 func redisProcess(t *testing.T, ready func() bool, args ...string) {
 	t.Helper()

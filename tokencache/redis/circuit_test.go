@@ -240,3 +240,24 @@ func TestAServerThatLies(t *testing.T) {
 		g.Wait()
 	}
 }
+
+// A sign of life is all that is asked for, and nothing is left behind.
+func TestPing(t *testing.T) {
+	m := server(t)
+	r := connect(t, at(m), sealing(t, 1))
+	if err := r.Ping(t.Context()); err != nil || len(m.Keys()) != 0 {
+		t.Errorf("got %v, and the server has %q", err, m.Keys())
+	}
+	m.SetError("WRONGPASS canary")
+	if err := r.Ping(t.Context()); err == nil || err.Error() != "it refuses the user or the password" {
+		t.Errorf("got %v", err)
+	}
+	m.SetError("")
+	m.Close()
+	if err := r.Ping(t.Context()); err == nil || err.Error() != "it cannot be reached, or breaks the connection" {
+		t.Errorf("got %v", err)
+	}
+	if r.Status() != (Status{}) {
+		t.Errorf("the state has changed: %+v", r.Status())
+	}
+}

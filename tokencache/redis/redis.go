@@ -17,8 +17,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/sidepass/sidepass/redisurl"
 	"github.com/sidepass/sidepass/tokencache/seal"
 )
 
@@ -29,7 +29,7 @@ const (
 
 // Options of a Cache.
 type Options struct {
-	// URL is the server's, or the servers': see [ParseURL]. It may hold a password, which comes out nowhere.
+	// URL is the server's, or the servers': see [redisurl.Parse]. It may hold a password, which comes out nowhere.
 	URL string
 	// Keys seal and name. Required.
 	Keys     *seal.Keys
@@ -55,7 +55,7 @@ type Cache struct {
 
 // New is a cache over the server that o names. It connects when it is used first, and starts nothing: have Run run, and Close it.
 func New(o Options) (*Cache, error) {
-	u, err := ParseURL(o.URL)
+	u, err := redisurl.Parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,6 @@ func New(o Options) (*Cache, error) {
 	u.DialerRetries, u.MaxRetries, u.MinRetryBackoff, u.MaxRetryBackoff = 1, 1, -1, -1
 	u.PoolSize, u.PipelinePoolSize = 4, -1 // one flight a token is all that uses it
 	u.ReadBufferSize, u.WriteBufferSize = 8<<10, 8<<10
-	u.Protocol, u.DisableIdentity = 2, true
-	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := &Cache{observer: o.Observer, client: redis.NewUniversalClient(u)}
 	c.SetKeys(o.Keys)
 	return c, nil
@@ -76,6 +74,16 @@ func New(o Options) (*Cache, error) {
 
 // SetKeys changes the keys from now on.
 func (c *Cache) SetKeys(k *seal.Keys) { c.keys.Store(k) }
+
+// Ping asks the server for a sign of life and changes nothing there. Its error is a sentence without a secret.
+func (c *Cache) Ping(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := c.client.Ping(call).Err(); err != nil {
+		return errors.New(reason(err))
+	}
+	return nil
+}
 
 // Close closes the connections. What is under way fails.
 func (c *Cache) Close() error { return c.client.Close() }

@@ -37,7 +37,7 @@ var errTooMany = errors.New("it has too many entries")
 
 // Options of a Feed.
 type Options struct {
-	// URL is the server's, redis:// or rediss://. It may hold a password and is not shown.
+	// URL is the server's, or the servers': see [redisurl.Parse]. It may hold a password and is not shown.
 	URL string
 	// Last is a feed whose list this one begins with, if it comes from the same database; nil is none.
 	Last *Feed

@@ -396,7 +396,7 @@ func TestTLS(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
-	f.server.client.Options().TLSConfig.RootCAs = roots
+	f.server.client.(*goredis.Client).Options().TLSConfig.RootCAs = roots
 	if err := f.Reload(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -140,7 +140,7 @@ func client(t *testing.T, url string) *goredis.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.client.Close() })
-	return s.client
+	return s.client.(*goredis.Client)
 }
 
 // each runs a test on the stand-in and, where it is installed, on a redis-server.

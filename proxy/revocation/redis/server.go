@@ -19,7 +19,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/sidepass/sidepass/redisurl"
 )
 
 const (
@@ -30,34 +31,34 @@ const (
 	maxText = 200 // of what a server says that is told
 )
 
-// server is how a Redis server is reached.
+// server is how a Redis server, or a cluster, is reached.
 type server struct {
-	address  string
-	channel  string
-	password string
-	client   *goredis.Client
+	address   string // as it is named to people
+	list      string // what tells one list from another
+	channel   string
+	passwords []string
+	client    goredis.UniversalClient
 }
 
 // same says whether it is the same list, by whatever user it is read.
-func (s *server) same(o *server) bool { return s.address == o.address && s.channel == o.channel }
+func (s *server) same(o *server) bool { return s.list == o.list }
 
 // newServer makes no call; timeout is for one, and for connecting. The error does not show the URL.
 func newServer(url string, timeout time.Duration) (*server, error) {
 	logging.Disable() // it writes to standard error; what matters is what the Observer is told
-	o, err := goredis.ParseURL(url)
-	if err != nil || o.Network != "tcp" {
-		return nil, errors.New("this is not the URL of a Redis server; write redis://host:6379/0, or rediss://user:password@host:6380/0 with TLS")
-	}
-	if o.TLSConfig != nil && o.TLSConfig.InsecureSkipVerify {
-		return nil, errors.New("the certificate of a Redis server is always verified; leave out skip_verify, and name a root of your own in the variable SSL_CERT_FILE")
+	o, err := redisurl.Parse(url)
+	if err != nil {
+		return nil, err
 	}
 	o.DialTimeout, o.DialerRetries = timeout, 1
 	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = timeout, timeout, true
 	o.MaxRetries = -1 // the next look is the retry
 	o.PoolSize, o.PipelinePoolSize, o.MinIdleConns = 2, -1, 0
-	o.Protocol, o.DisableIdentity = 2, true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &server{address: o.Addr, channel: changed + strconv.Itoa(o.DB), password: o.Password, client: goredis.NewClient(o)}, nil
+	address := strings.Join(o.Addrs, ",")
+	return &server{
+		address: address, list: fmt.Sprint(address, o.MasterName, o.DB), channel: changed + strconv.Itoa(o.DB),
+		passwords: []string{o.Password, o.SentinelPassword}, client: goredis.NewUniversalClient(o),
+	}, nil
 }
 
 // problem is an error that may be shown: what the server says in answer to a password can have it in it.
@@ -74,8 +75,10 @@ func (s *server) told(err error) string {
 		return "it closes the connection; with TLS its URL begins with rediss://, without with redis://"
 	}
 	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
-	if s.password != "" {
-		text = strings.ReplaceAll(text, s.password, "[redacted]")
+	for _, password := range s.passwords {
+		if password != "" {
+			text = strings.ReplaceAll(text, password, "[redacted]")
+		}
 	}
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -31,7 +31,7 @@ func NewWriter(url string) (*Writer, error) {
 // Close closes the connections.
 func (w *Writer) Close() error { return w.server.client.Close() }
 
-// Now is the server's clock, by which entries are to end: it is one for all who write.
+// Now is the server's clock, by which entries are to end: it is one for all who write. In a cluster it is any master's.
 func (w *Writer) Now(ctx context.Context) (time.Time, error) {
 	now, err := w.server.client.Time(ctx).Result()
 	if err != nil {

@@ -1,4 +1,5 @@
-package redis
+// Package redisurl reads the URL by which a Redis server, Sentinels or a cluster is configured, for everything that uses one.
+package redisurl
 
 import (
 	"crypto/tls"
@@ -11,9 +12,10 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// ParseURL reads where the server is:
+// Parse reads where the server is, for [redis.NewUniversalClient]:
 //
 //	redis://[user:password@]host[:6379][/db]                                one server; rediss:// with TLS
 //	redis://[user:password@]host[:6379]?addr=host2:6379&addr=host3:6379     a cluster, by some of its nodes
@@ -21,8 +23,9 @@ import (
 //	redis://[user:password@]host:26379[/db]?master_name=main&addr=…         the master that Sentinels know by that name
 //
 // The user and the password are the server's; Sentinels may have their own, sentinel_username and sentinel_password. With rediss://
-// the server's certificate is verified for its host. The error holds nothing of the URL.
-func ParseURL(text string) (*redis.UniversalOptions, error) {
+// the server's certificate is verified for its host. The error holds nothing of the URL. What goes out tells nothing of the client: neither its
+// library nor a wish for notifications.
+func Parse(text string) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" || u.Opaque != "" || u.Fragment != "" {
 		return nil, errors.New("it is not a Redis URL; write redis://host:6379/0, or rediss:// with TLS")
@@ -36,6 +39,9 @@ func ParseURL(text string) (*redis.UniversalOptions, error) {
 		SentinelUsername: q.Get("sentinel_username"),
 		SentinelPassword: q.Get("sentinel_password"),
 		IsClusterMode:    q.Get("cluster") == "true",
+
+		Protocol: 2, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	port := "6379"
 	if o.MasterName != "" {
