@@ -91,7 +91,7 @@ type TLS struct {
 // Enabled reports whether the listener speaks TLS.
 func (t TLS) Enabled() bool { return t.CertFile != "" }
 
-// Rule says what the requests need that its patterns match.
+// Rule says what the requests need that its patterns match. Load fills in Mode, and the names that Issuers stands for, which is nil for an anonymous rule.
 type Rule struct {
 	// What logs and metrics call it; by default its first pattern.
 	Name string `yaml:"name"`
@@ -105,11 +105,11 @@ type Rule struct {
 	Clients []string `yaml:"clients" guard:"true"`
 	// Claims that a token needs, name=value; repeated names are alternatives.
 	Claims []ClaimValue `yaml:"claims" guard:"true"`
-	// Names of the issuers whose tokens are accepted, or ["*"]; needed when more than one is trusted. Load resolves it to names; nil for an anonymous rule.
+	// Names of the issuers whose tokens are accepted, or ["*"]; needed when more than one is trusted.
 	Issuers []string `yaml:"issuers" guard:"true"`
 	// Another port of the app for these requests; empty means inbound's.
 	Upstream Upstream `yaml:"upstream"`
-	// enforce or audit; by default inbound's, which Load fills in.
+	// enforce or audit; by default inbound's.
 	Mode string `yaml:"mode" enum:"enforce,audit"`
 	// token, or anonymous: no token needed, none looked at.
 	Allow string `yaml:"allow" default:"token" enum:"token,anonymous"`

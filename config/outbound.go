@@ -26,7 +26,7 @@ type Route struct {
 	Name string `yaml:"name"`
 	// The requested host: exact, or *.internal, with or without :port. Compared without case and trailing dot.
 	Host string `yaml:"host"`
-	// A path prefix on our own listener: /orders/x goes on as /x; whole segments, the longest wins. Load removes a slash at its end.
+	// A path prefix on our own listener: /orders/x goes on as /x; whole segments, the longest wins. A slash at its end is left out.
 	Prefix string `yaml:"prefix"`
 	// A listener of its own: everything there takes this route.
 	Listen Listen `yaml:"listen"`
