@@ -146,6 +146,7 @@ func holdBack(old, now *config.Config) (waiting []string, err error) {
 	keep("metrics.listen", old.Metrics.Listen != now.Metrics.Listen, func() { now.Metrics.Listen = old.Metrics.Listen })
 	keep("admin.listen", old.Admin.Listen != now.Admin.Listen, func() { now.Admin.Listen = old.Admin.Listen })
 	keep("engine", old.Engine != now.Engine, func() { now.Engine = old.Engine })
+	keep("log.format", old.Log.Format != now.Log.Format, func() { now.Log.Format = old.Log.Format })
 	keep("tracing", old.Tracing.Endpoint.String() != now.Tracing.Endpoint.String(), func() { now.Tracing = old.Tracing })
 	// A direction that comes has no listener yet; one that goes keeps what it has.
 	keep("inbound", (old.Inbound == nil) != (now.Inbound == nil), func() {
