@@ -56,6 +56,9 @@ func Parse(text string) (*redis.UniversalOptions, error) {
 			return nil, errors.New("an addr in the Redis URL is not host:port")
 		}
 	}
+	if q.Has("skip_verify") {
+		return nil, errors.New("the certificate of a Redis server is always verified; leave skip_verify out of the Redis URL, and name a root of your own in the variable SSL_CERT_FILE")
+	}
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		if !slices.Contains([]string{"addr", "cluster", "master_name", "sentinel_password", "sentinel_username"}, name) {
 			return nil, errors.New("there is an option in the Redis URL that is none of: addr, cluster, master_name, sentinel_username, sentinel_password")

@@ -42,7 +42,7 @@ func TestParse(t *testing.T) {
 		"redis://:canary@h:x":                       "not a Redis URL",
 		"redis://:canary@h/canary":                  "number of a database",
 		"redis://:canary@h/-1":                      "number of a database",
-		"redis://:canary@h?skip_verify=true":        "none of",
+		"redis://:canary@h?skip_verify=true":        "always verified",
 		"redis://:canary@h?canary=true":             "none of",
 		"redis://:canary@h?addr=canary":             "host:port",
 		"redis://:canary@h?a=%zzcanary":             "cannot be read",
