@@ -41,6 +41,7 @@ type Failure struct {
 	Result string // the metric's word: a registered OAuth error code or one of the Result constants
 	Code   string // the issuer's OAuth error code, "" when it gave none
 	Detail string // a sentence that says what happened and what to do
+	Advice string // the end of Detail that says what to do; "" where it is not told apart
 
 	// RetryAfter is, from a Source, what the issuer asked for (zero: nothing), and from Get, how long it is until
 	// the issuer is asked again.

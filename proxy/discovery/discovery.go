@@ -33,6 +33,8 @@ type Metadata struct {
 		TokenEndpoint         string `json:"token_endpoint"`
 		IntrospectionEndpoint string `json:"introspection_endpoint"`
 	} `json:"mtls_endpoint_aliases"`
+	// Found is the URL that the metadata were read from.
+	Found string `json:"-"`
 }
 
 // Options of an Issuer.
@@ -189,6 +191,7 @@ func (i *Issuer) fetch(ctx context.Context, at string) (Metadata, error) {
 	if err := json.Unmarshal(text, &m); err != nil || m.Issuer == "" {
 		return Metadata{}, unusable("%s holds no metadata", at)
 	}
+	m.Found = at
 	return m, nil
 }
 

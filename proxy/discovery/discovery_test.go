@@ -97,7 +97,7 @@ func TestWherePathsAre(t *testing.T) {
 		issuer := strings.ReplaceAll(tc.issuer, "$ORIGIN", s.URL)
 		m, err := at(t, issuer).Metadata(t.Context())
 		if err != nil || m.Issuer != issuer || m.TokenEndpoint != s.URL+"/token" || m.JWKSURI != "https://keys.example.com/k" || m.IntrospectionEndpoint != s.URL+"/introspect" ||
-			m.MTLS.TokenEndpoint != "https://mtls.example.com/token" || m.MTLS.IntrospectionEndpoint != "" {
+			m.MTLS.TokenEndpoint != "https://mtls.example.com/token" || m.MTLS.IntrospectionEndpoint != "" || m.Found != s.URL+tc.path {
 			t.Errorf("%s at %s: got %+v %v", tc.issuer, tc.path, m, err)
 		}
 		if s.asked() != tc.asked {

@@ -34,6 +34,8 @@ type Options struct {
 	AllowHTTP bool
 	// ClientCertificate is asked for a certificate at each handshake in which the server wants one (RFC 8705); nil presents none.
 	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	// Answered is told of each answer, whatever its status, before its body is read, which it leaves alone. nil is nobody.
+	Answered func(*http.Response)
 }
 
 // Client calls one issuer. It is safe for concurrent use.
@@ -163,6 +165,9 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		cancel()
 		return nil, t.trouble(r, err)
+	}
+	if t.options.Answered != nil {
+		t.options.Answered(res)
 	}
 	res.Body = &body{
 		ReadCloser: http.MaxBytesReader(nil, res.Body, t.options.MaxBody),

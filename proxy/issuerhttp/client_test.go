@@ -255,6 +255,39 @@ func TestCancelledCallIsTheCallersError(t *testing.T) {
 	}
 }
 
+func TestAnsweredIsToldOfEveryAnswer(t *testing.T) {
+	secure := serveTLS(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/moved" {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusFound)
+		}
+		_, _ = io.WriteString(w, "whole")
+	})
+	var told []string
+	c := client(t, Options{RootsPEM: rootsOf(secure), Answered: func(res *http.Response) {
+		told = append(told, fmt.Sprintf("%d %s %v", res.StatusCode, res.Request.URL.Path, res.TLS != nil))
+	}})
+	for _, path := range []string{"/good", "/moved"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, secure.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := c.Do(r)
+		if (err == nil) != (path == "/good") {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if err == nil {
+			if text, err := io.ReadAll(res.Body); err != nil || string(text) != "whole" {
+				t.Errorf("the body is %q, %v", text, err)
+			}
+			_ = res.Body.Close()
+		}
+	}
+	if got := strings.Join(told, ", "); got != "200 /good true, 302 /moved true" {
+		t.Errorf("told of %s", got)
+	}
+}
+
 func TestClosingTheBodyEndsTheCall(t *testing.T) {
 	r, _ := http.NewRequestWithContext(t.Context(), "GET", serve(t, echoHead).URL, nil)
 	res, err := client(t, Options{Timeout: time.Hour}).Do(r)

@@ -7,7 +7,10 @@ import "strings"
 func (s *asker) advice(a answer, code string) (text string, credentials bool) {
 	about := " (" + s.form.target + ")"
 	for _, n := range a.aadsts() {
-		if do := entra(n); do != "" {
+		switch do := entra(n); {
+		case do != "" && code == "invalid_client": // whatever it asks for
+			return do, true
+		case do != "":
 			return do + about, false
 		}
 	}
@@ -48,9 +51,17 @@ func wordings() []wording {
 		// Okta
 		{code: "invalid_scope", says: "authorization server resource", do: "add the scopes to the authorization server in Okta, under Security, API"},
 		{code: "access_denied", says: "policy evaluation failed", do: "add an access policy with a rule for this client, grant and scopes to the authorization server in Okta"},
+		{code: "invalid_client", says: "The client_assertion is invalid", credentials: true, do: "register the client's public key in Okta under General, Client Credentials, and set assertion_audience: token_endpoint"},
 		{code: "no_matching_policy", do: "add an access policy with a rule for this client, grant and scopes to the authorization server in Okta"},
+		{says: "Client authentication with signed JWT failed", credentials: true, do: "register the client's key in Keycloak under Credentials, Signed JWT, and set assertion_audience as it wants it"},
 		// Ory Hydra
+		{code: "invalid_client", says: "token_endpoint_auth_method", credentials: true, do: "set auth_method to the client's token_endpoint_auth_method in Hydra"},
+		{code: "invalid_scope", says: "not allowed to request scope", do: "add the scope to the client's scope in Hydra"},
 		{says: "whitelisted", do: "add the audience to the client's audience list in Hydra"},
+		// PingOne
+		{code: "invalid_scope", says: "scopes for multiple resources", do: "ask for the scopes of one resource only: in PingOne a token is for one"},
+		{code: "invalid_scope", says: "At least one scope must be granted", do: "give the application the scopes in PingOne, under Resources, and name them in scopes"},
+		{code: "invalid_client", says: "Unsupported authentication method", credentials: true, do: "set auth_method to the application's Token Endpoint Authentication Method in PingOne"},
 	}
 }
 
@@ -71,6 +82,10 @@ func entra(number int) string {
 		return "Entra ID does not know the tenant in the issuer's url"
 	case 9001023, 50194:
 		return "name the tenant in the issuer's url: with /common, /organizations and /consumers Entra ID gives applications no token"
+	case 900144:
+		return "at Entra ID's v2 endpoint set scopes to the API's App ID URI followed by /.default"
+	case 7000218:
+		return "Entra ID takes this client with a secret or an assertion: set auth_method to client_secret_post or private_key_jwt, and what it needs"
 	case 7000215:
 		return "the client secret is wrong: take the secret's value in Entra ID, not its id"
 	case 7000222:
@@ -111,7 +126,7 @@ func (s *asker) general(code, about string) string {
 	case "access_denied":
 		return "grant the application access to the API" + about + ", and check the client's " + s.proof()
 	case "unauthorized_client":
-		return "allow the application the " + grant + " grant and access to the API" + about
+		return "allow the application the " + grant + " grant and access to the API; at Cognito in the app client's Login pages" + about
 	case "invalid_scope", "insufficient_scope":
 		return "check the scopes, and that they are granted to the application" + about
 	case "invalid_target", "invalid_resource":

@@ -108,9 +108,9 @@ func target(o *Options) string {
 	return strings.Join(words, ", ")
 }
 
-// missing are the scopes that were asked for and not granted. Order and repetition do not matter. A scope …/.default stands for
+// Missing are the scopes that were asked for and not granted. Order and repetition do not matter. A scope …/.default stands for
 // whatever the client was given, and is answered with that (Entra ID).
-func missing(asked, granted []string) []string {
+func Missing(asked, granted []string) []string {
 	var out []string
 	for _, scope := range asked {
 		if !slices.Contains(granted, scope) && scope != ".default" && !strings.HasSuffix(scope, "/.default") {

@@ -98,6 +98,18 @@ func TestWhatProvidersSay(t *testing.T) {
 		"Hydra, audience": {status: 400, body: `{"error":"invalid_request","error_description":"The request is malformed.","error_hint":"Requested audience 'https://orders-api' has not been whitelisted by the OAuth 2.0 Client."}`,
 			kind: refused, result: "invalid_request", say: []string{"has not been whitelisted", "audience list in Hydra"}},
 
+		"Hydra, method": {status: 401, body: `{"error":"invalid_client","error_description":"Client authentication failed.","error_hint":"You must configure the OAuth 2.0 client's 'token_endpoint_auth_method' value to accept 'client_secret_basic'."}`,
+			kind: refused, result: "invalid_client", say: []string{"set auth_method to the client's token_endpoint_auth_method"}},
+		"Hydra, scope of another": {status: 400, body: `{"error":"invalid_scope","error_description":"The OAuth 2.0 Client is not allowed to request scope 'write'."}`, kind: refused, result: "invalid_scope", say: []string{"the client's scope in Hydra"}},
+
+		"PingOne, two resources": {status: 400, body: `{"error":"invalid_scope","error_description":"May not request scopes for multiple resources"}`, kind: refused, result: "invalid_scope", say: []string{"scopes of one resource"}},
+		"PingOne, no scope":      {status: 400, body: `{"error":"invalid_scope","error_description":"At least one scope must be granted"}`, kind: refused, result: "invalid_scope", say: []string{"in PingOne, under Resources"}},
+		"PingOne, method":        {status: 401, body: `{"error":"invalid_client","error_description":"Request denied: Unsupported authentication method"}`, kind: refused, result: "invalid_client", say: []string{"Token Endpoint Authentication Method"}},
+		"Okta, assertion":        {status: 401, body: `{"error":"invalid_client","error_description":"The client_assertion is invalid: its aud."}`, kind: refused, result: "invalid_client", say: []string{"assertion_audience: token_endpoint"}},
+		"Keycloak, assertion":    {status: 401, body: `{"error":"invalid_client","error_description":"Client authentication with signed JWT failed: Unable to load public key"}`, kind: refused, result: "invalid_client", say: []string{"Signed JWT"}},
+		"Entra, no scope":        {status: 400, body: entra("invalid_request", "900144", "AADSTS900144: The request body must contain the following parameter: 'scope'."), kind: refused, result: "invalid_request", say: []string{"/.default"}},
+		"Entra, no secret":       {status: 401, body: entra("invalid_client", "7000218", "AADSTS7000218: The request body must contain the following parameter: 'client_assertion' or 'client_secret'."), kind: refused, result: "invalid_client", say: []string{"client_secret_post or private_key_jwt"}},
+
 		"oidc-provider, target":  {status: 400, body: `{"error":"invalid_target","error_description":"resource indicator is missing, or unknown"}`, kind: refused, result: "invalid_target", say: []string{"invalid_target", "audience and resource name an API"}},
 		"oidc-provider, client":  {status: 401, body: `{"error":"invalid_client","error_description":"client authentication failed"}`, kind: refused, result: "invalid_client", say: []string{"client's id and secret"}},
 		"oidc-provider, nonce":   {status: 400, body: `{"error":"use_dpop_nonce","error_description":"nonce is required in the DPoP proof"}`, kind: refused, result: "use_dpop_nonce", say: []string{"dpop: true"}},
@@ -120,6 +132,9 @@ func TestWhatProvidersSay(t *testing.T) {
 			f := failure(t, err)
 			if f.Kind != tc.kind || f.Result != tc.result || f.RetryAfter != tc.wait {
 				t.Errorf("want %s %s after %s, got %+v", tc.kind, tc.result, tc.wait, f)
+			}
+			if says := f.Kind == refused || f.Kind == throttled; says != (f.Advice != "") || says && !strings.HasSuffix(f.Detail, "; "+f.Advice) {
+				t.Errorf("the advice %q is not the end of %q", f.Advice, f.Detail)
 			}
 			for _, say := range tc.say {
 				if !strings.Contains(f.Detail, say) {

@@ -79,23 +79,26 @@ func (s *asker) refusal(a answer, hide secrets) (f *tokencache.Failure, client b
 	switch {
 	case limited:
 		f.Kind, f.Result = tokencache.Throttled, tokencache.ResultThrottled
-		f.Detail = fmt.Sprintf("%s limits our token requests: %s; use fewer replicas or longer lifetimes, or raise the limit", a.host, said)
+		f.Advice = "use fewer replicas or longer lifetimes, or raise the limit"
+		f.Detail = fmt.Sprintf("%s limits our token requests: %s; %s", a.host, said, f.Advice)
 	case a.status >= 500 || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly, nonce,
 		code == "temporarily_unavailable", code == "slow_down", slices.ContainsFunc(a.aadsts(), transient):
 		f.Kind = tokencache.Unavailable
 		f.Detail = fmt.Sprintf("%s is failing: it answered the token request with %s", a.host, said)
 	case a.status/100 == 4 && wait > 0: // there are servers that limit with any code: who names a time does not mean for ever
 		f.Kind, f.Result = tokencache.Throttled, tokencache.ResultThrottled
-		f.Detail = fmt.Sprintf("%s does not want to be asked for a token now: %s; use fewer replicas or longer lifetimes, or raise the limit", a.host, said)
+		f.Advice = "use fewer replicas or longer lifetimes, or raise the limit"
+		f.Detail = fmt.Sprintf("%s does not want to be asked for a token now: %s; %s", a.host, said, f.Advice)
 	case a.status/100 == 4 || a.code() != "":
 		f.Kind = tokencache.Refused
 		f.Subject = s.options.Grant != ClientCredentials && subjectCode(code)
 		if f.Subject {
 			f.Claims = challenge(a, hide)
 		}
-		advice, credentials := s.advice(a, code)
+		var credentials bool
+		f.Advice, credentials = s.advice(a, code)
 		client = credentials || code == "invalid_client" || a.status == http.StatusUnauthorized
-		f.Detail = fmt.Sprintf("%s refused the token request: %s; %s", a.host, said, advice)
+		f.Detail = fmt.Sprintf("%s refused the token request: %s; %s", a.host, said, f.Advice)
 	default:
 		f.Kind, f.Result = tokencache.Unavailable, tokencache.ResultInvalidResponse
 		f.Detail = fmt.Sprintf("%s answered the token request with %s, which is neither a token nor a refusal; check token_endpoint", a.host, said)

@@ -100,7 +100,7 @@ func (w *wire) narrowed() {
 	granted := strings.Fields(w.grant.scope)
 	w.grant.scope = w.hide.from(w.grant.scope, maxScope)
 	asked := w.asker.form.scopes
-	if observe := w.asker.options.Observer.Narrowed; observe != nil && w.grant.scoped && len(missing(asked, granted)) > 0 {
+	if observe := w.asker.options.Observer.Narrowed; observe != nil && w.grant.scoped && len(Missing(asked, granted)) > 0 {
 		observe(slices.Clone(asked), strings.Fields(w.grant.scope))
 	}
 }
