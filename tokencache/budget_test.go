@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -197,7 +198,7 @@ func TestBudgetCountsTheSecondTryOfABrokenConnection(t *testing.T) {
 		var reported atomic.Int32
 		src := always(broken)
 		e := open(t, src, withBudget(&b, 3), func(o *Options, _ *Settings) {
-			o.Observer.Requested = func(Labels, string, time.Duration) { reported.Add(1) }
+			o.Observer.Requested = func(context.Context, Labels, string, time.Duration) { reported.Add(1) }
 		})
 		want(t, e, "", Miss)
 		wantCalls(t, src, 2, "a second try")

@@ -20,7 +20,8 @@ import (
 )
 
 // Source obtains a token by one attempt on the wire. Token may be called by several entries at once. It returns soon
-// after ctx ends. An error that is not a *Failure counts as a failure without a known reason, and its text is not shown.
+// after ctx ends, which has the values of the context of the caller that began to wait for it, and none where nobody waits. An
+// error that is not a *Failure counts as a failure without a known reason, and its text is not shown.
 type Source interface {
 	Token(ctx context.Context) (*Token, error)
 }
@@ -35,8 +36,10 @@ type Labels struct {
 // Observer is told what happens; each function is optional. They are called without a lock held, from the flights'
 // goroutines, and before the flight's waiters are released.
 type Observer struct {
-	// Requested: one attempt on the wire has ended. result is ResultOK or the failure's.
-	Requested func(l Labels, result string, took time.Duration)
+	// Requesting: one attempt on the wire begins, with the context that is returned: ctx with more values. ctx is as in [Source].
+	Requesting func(ctx context.Context, l Labels) context.Context
+	// Requested: it has ended. ctx is what Requesting returned; result is ResultOK or the failure's.
+	Requested func(ctx context.Context, l Labels, result string, took time.Duration)
 	// Stored: there is a new token.
 	Stored func(l Labels, t *Token)
 	// Taken: there is a token that another replica obtained.

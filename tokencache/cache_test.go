@@ -49,7 +49,7 @@ func TestCloseCancelsFlightsAndWaits(t *testing.T) {
 			return nil, ctx.Err()
 		})
 		c := New(Options{Observer: Observer{
-			Requested: func(Labels, string, time.Duration) { reports.Add(1) },
+			Requested: func(context.Context, Labels, string, time.Duration) { reports.Add(1) },
 			Failed:    func(Labels, *Failure) { reports.Add(1) },
 		}})
 		e, forgotten := c.Entry(Key{1}), c.Entry(Key{2})
@@ -145,7 +145,7 @@ func TestObserver(t *testing.T) {
 		var e *Entry
 		e = open(t, src, func(o *Options, _ *Settings) {
 			o.Observer = Observer{
-				Requested: func(l Labels, r string, d time.Duration) { note(l, "requested %s %s", r, d) },
+				Requested: func(_ context.Context, l Labels, r string, d time.Duration) { note(l, "requested %s %s", r, d) },
 				// An observer may look at the entry: no lock is held.
 				Stored: func(l Labels, tok *Token) {
 					note(l, "stored %s %s", time.Until(tok.Expiry), e.Status(time.Now()).State)
@@ -248,4 +248,44 @@ func TestRandomInterleavings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A flight has the values of the context of the caller that began to wait for it, but not its end; one for which nobody waits has none.
+func TestFlightsHaveTheirCallersValues(t *testing.T) {
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		var got []any
+		src := sourceFunc(func(ctx context.Context) (*Token, error) {
+			time.Sleep(time.Second)
+			got = append(got, ctx.Value(key{}))
+			return NewToken("t", "", time.Now(), time.Hour), ctx.Err()
+		})
+		var reported []any
+		e := open(t, src, func(o *Options, _ *Settings) {
+			o.Observer.Requesting = func(ctx context.Context, _ Labels) context.Context {
+				return context.WithValue(ctx, key{}, fmt.Sprint(ctx.Value(key{}), " asks"))
+			}
+			o.Observer.Requested = func(ctx context.Context, _ Labels, _ string, _ time.Duration) {
+				reported = append(reported, ctx.Value(key{}))
+			}
+		})
+		caller, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "first"))
+		go func() {
+			time.Sleep(time.Millisecond)
+			_, _, _ = e.Get(context.WithValue(t.Context(), key{}, "second"))
+		}()
+		time.AfterFunc(2*time.Millisecond, leave)
+		if _, _, err := e.Get(caller); err == nil {
+			t.Error("the first caller waited longer than it wanted")
+		}
+		time.Sleep(50 * time.Minute)
+		if _, lookup, _ := e.Get(context.WithValue(t.Context(), key{}, "third")); lookup != Hit { // due
+			t.Error(lookup)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if fmt.Sprint(got) != "[first asks <nil> asks]" || fmt.Sprint(reported) != fmt.Sprint(got) {
+			t.Errorf("the source saw %v, the observer %v", got, reported)
+		}
+	})
 }

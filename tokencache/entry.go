@@ -115,7 +115,7 @@ func (e *Entry) get(ctx context.Context, subjectToken string) (*Token, Lookup, e
 	var patience <-chan time.Time
 	// One round waits and the next one returns what came. The third is for a token that was dropped in between.
 	for round := 0; round < 3; round++ {
-		l := e.look(subjectToken)
+		l := e.look(ctx, subjectToken)
 		if l.state == StateFresh || l.state == StateDue {
 			return l.held.token, lookup, nil
 		}
@@ -173,7 +173,7 @@ type look struct {
 }
 
 // look looks, and starts a flight where one is wanted and may be.
-func (e *Entry) look(subjectToken string) (l look) {
+func (e *Entry) look(ctx context.Context, subjectToken string) (l look) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
@@ -198,7 +198,10 @@ func (e *Entry) look(subjectToken string) (l look) {
 		l.failure = expired()
 	default:
 		l.timeout = s.Timeout
-		l.flight, l.others, l.failure = e.start(s, subjectToken, now)
+		if l.state == StateDue { // nobody waits for it
+			ctx = context.Background()
+		}
+		l.flight, l.others, l.failure = e.start(ctx, s, subjectToken, now)
 	}
 	return l
 }
@@ -227,6 +230,7 @@ func (e *Entry) Drop(t *Token) (dropped bool) {
 type Status struct {
 	State       State
 	Token       *Token    // nil when State is dead
+	Due         time.Time // when the next use of the token refreshes it; zero without one
 	Attempts    int       // flights that have ended, well or badly
 	LastSuccess time.Time // zero: never
 	LastFailure time.Time // zero: never
@@ -245,7 +249,7 @@ func (e *Entry) Status(now time.Time) Status {
 	h := e.current.Load()
 	s := Status{State: h.state(now), Attempts: e.attempts, LastSuccess: e.lastSuccess, LastFailure: e.lastFailure, Failure: e.failure, Counts: e.counts.read()}
 	if s.State != StateDead {
-		s.Token = h.token
+		s.Token, s.Due = h.token, h.due
 	}
 	if settings := e.settings.Load(); settings != nil {
 		e.backoff.forget(settings, now)

@@ -12,6 +12,7 @@ const retryPause = 100 * time.Millisecond
 
 // flight is one attempt at a new token, which any number of callers may wait for.
 type flight struct {
+	caller  context.Context // of who waits for it first; the attempts have its values
 	began   time.Time
 	done    chan struct{} // closed at the end
 	token   *Token        // set before done is closed, either this
@@ -21,8 +22,8 @@ type flight struct {
 
 // start begins a flight. Where it may not, because it is another subject's turn to ask, that one's flight is returned and
 // others is true; or the failure says why not. e.mu is held, and no flight of e is on its way.
-func (e *Entry) start(s *Settings, subjectToken string, now time.Time) (f *flight, others bool, failure *Failure) {
-	f = &flight{began: now, done: make(chan struct{})}
+func (e *Entry) start(caller context.Context, s *Settings, subjectToken string, now time.Time) (f *flight, others bool, failure *Failure) {
+	f = &flight{caller: caller, began: now, done: make(chan struct{})}
 	if e.exchange != nil {
 		if first, failure := e.exchange.enter(f, s, now); first != f {
 			return first, first != nil, failure
@@ -46,7 +47,7 @@ func stopping() *Failure {
 func (e *Entry) fly(f *flight, subjectToken string) {
 	for {
 		s := e.settings.Load()
-		o := e.fetch(s, subjectToken)
+		o := e.fetch(f.caller, s, subjectToken)
 		landed := e.land(f, s, &o)
 		e.settle(&o, s, landed)
 		if landed {
@@ -55,10 +56,11 @@ func (e *Entry) fly(f *flight, subjectToken string) {
 	}
 }
 
-// fetch gets a token within the settings' timeout.
-func (e *Entry) fetch(s *Settings, subjectToken string) (o outcome) {
-	ctx, cancel := context.WithTimeout(e.cache.ctx, s.Timeout)
+// fetch gets a token within the settings' timeout. That the caller gives up does not end it.
+func (e *Entry) fetch(caller context.Context, s *Settings, subjectToken string) (o outcome) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), s.Timeout)
 	defer cancel()
+	defer context.AfterFunc(e.cache.ctx, cancel)()
 	if s.Shared != nil && e.exchange == nil {
 		return e.fetchShared(ctx, s)
 	}
@@ -88,6 +90,9 @@ func (e *Entry) attempt(ctx context.Context, s *Settings, subjectToken string) (
 	if wait := s.Budget.take(began); wait > 0 {
 		return nil, overBudget(s, wait)
 	}
+	if observe := e.cache.observer.Requesting; observe != nil {
+		ctx = observe(ctx, s.Labels)
+	}
 	token, failure := e.call(ctx, s, subjectToken)
 	if failure != nil && e.cache.ctx.Err() != nil {
 		return nil, stopping()
@@ -97,7 +102,7 @@ func (e *Entry) attempt(ctx context.Context, s *Settings, subjectToken string) (
 		if failure != nil {
 			result = failure.Result
 		}
-		observe(s.Labels, result, time.Since(began))
+		observe(ctx, s.Labels, result, time.Since(began))
 	}
 	return token, failure
 }

@@ -159,6 +159,21 @@ func (i *Introspector) Explain(ctx context.Context, compact string, held verify.
 	return append(steps, more...), token
 }
 
+// Account tells how a token came to be judged as Verify did, see [verify.Verifier.Account]. Of an opaque one it knows what its issuer said, where
+// that is still remembered.
+func (i *Introspector) Account(compact string, held verify.Possession, reason proxy.Reason) []proxy.AccountStep {
+	if verify.IsJWT(compact) {
+		return i.o.Verifier.Account(compact, held, reason)
+	}
+	steps := []proxy.AccountStep{{Name: "introspection", Said: "an opaque token", Required: "active, says issuer " + i.o.Issuer}}
+	token := sha256.Sum256([]byte(compact))
+	a := i.o.Cache.get(entryKey{i.server, token}, time.Now())
+	if a == nil || !a.active {
+		return steps
+	}
+	return append(steps, i.o.Verifier.AccountIntrospected(i.o.Issuer, a.text, held, reason)...)
+}
+
 // unfit refuses what is not worth a question.
 func (i *Introspector) unfit(compact string) *verify.Error {
 	if compact != "" && len(compact) <= verify.MaxTokenBytes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -95,6 +96,10 @@ func TestWhatTheIssuerSays(t *testing.T) {
 			last := steps[len(steps)-1]
 			if (last.Err == nil) != (c.want == proxy.OK) || (token == nil) != (last.Err != nil) || last.Err != nil && last.Err.Reason != c.want {
 				t.Errorf("Explain says otherwise: %v", steps)
+			}
+			if account := w.Account(opaque, verify.Possession{}, c.want); account[0].Name != "introspection" || strings.Contains(fmt.Sprint(account), opaque) ||
+				len(account) > 1 && (account[len(account)-1].Problem == "") != (c.want == proxy.OK) {
+				t.Errorf("Account says %v", account)
 			}
 			if last.Err != nil {
 				w.mute(last.Err.Error())
