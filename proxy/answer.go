@@ -25,7 +25,8 @@ type problem struct {
 }
 
 // Refusal turns a verdict that refuses into the answer to send: status, Proxy-Status (RFC 9209), WWW-Authenticate
-// (RFC 6750, section 3; RFC 9449, section 7.1), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too.
+// (RFC 6750, section 3; RFC 9449, section 7.1), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too;
+// it is also in Sidepass-Instance, since the answers to HEAD and to gRPC have no body.
 // To a gRPC request the answer is Trailers-Only, as gRPC over HTTP/2 has it.
 func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	reason := v.Reason
@@ -38,9 +39,10 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	if detail == "" {
 		detail = e.detail
 	}
-	header := make([]Field, 0, 6)
+	header := make([]Field, 0, 7)
 	header = append(header,
 		Field{"Proxy-Status", "sidepass; error=" + e.proxyError + `; details="` + string(reason) + `"`},
+		Field{"Sidepass-Instance", instance},
 		Field{"Cache-Control", "no-store"})
 	if e.challenge != "" {
 		header = challenges(header, v, e, detail)

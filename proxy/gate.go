@@ -99,7 +99,18 @@ type Note struct {
 	Rule     string   // name of the route (outbound) or the rule (inbound)
 	Issuer   string   // configured name of the issuer whose token was judged; "" when none was
 	Decision Decision // inbound only
+	Judged   Reason   // with would_deny, why: the request's own reason may become another on its way
 	Client   string   // client of the verified token; for logs, not for labels
+	// Account is how the request came to be refused; nil for one that was not, and where the gate makes none.
+	Account *Account
+	// Trace is for a tracing gate, which finds it again when the request has ended; nil without one.
+	Trace Trace
+}
+
+// Trace is a request's part of a distributed trace. The value in it is a pointer, so that a [Note] can be compared.
+type Trace interface {
+	// ID is the trace's id as W3C Trace Context writes it; "" where nothing of it is recorded.
+	ID() string
 }
 
 // Decision is how an inbound request was decided.

@@ -30,18 +30,35 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 			}
 		}
 	})
-	page, err := os.ReadFile("../docs/failures.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 20 {
-		t.Fatalf("docs/failures.md names %d tests", len(named))
-	}
-	for _, n := range named {
-		if !tests[n[1]] {
-			t.Errorf("docs/failures.md names %s, which does not exist", n[1])
+	for page, least := range map[string]int{"docs/failures.md": 20, "docs/fleet.md": 20, "docs/security.md": 20} {
+		named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(read(t, page), -1)
+		if len(named) < least {
+			t.Errorf("%s names %d tests", page, len(named))
 		}
+		for _, n := range named {
+			if !tests[n[1]] {
+				t.Errorf("%s names %s, which does not exist", page, n[1])
+			}
+		}
+	}
+}
+
+// The figures of ours on the page that compares are those of the page on performance.
+func TestComparisonFigures(t *testing.T) {
+	performance := read(t, "docs/performance.md")
+	_, cost, _ := strings.Cut(read(t, "docs/comparison.md"), "| CPU µs a request |\n|---|---|\n")
+	table, _, _ := strings.Cut(cost, "\n\n")
+	rows := regexp.MustCompile(`(?m)^\| .* \| (.*) \|$`).FindAllStringSubmatch(table, -1)
+	if len(rows) < 4 {
+		t.Fatalf("the page has %d rows", len(rows))
+	}
+	for _, row := range rows {
+		if !strings.Contains(performance, "| "+row[1]+" |") {
+			t.Errorf("docs/performance.md does not have %s", row[1])
+		}
+	}
+	if idle := "11 MiB"; !strings.Contains(cost, idle) || !strings.Contains(performance, "Idle, "+idle+" are resident") {
+		t.Errorf("the two do not have %s when idle", idle)
 	}
 }
 

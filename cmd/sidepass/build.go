@@ -13,6 +13,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/tracing"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -41,6 +42,7 @@ type process struct {
 	via      map[string]string          // :: direction → our pseudonym there
 	files    files
 	budgets  map[string]*tokencache.Budget // :: issuer → its hourly cap
+	tracing  *tracing.Tracer               // nil: no traces
 	dpop     *dpop.Key                     // the one key that tokens are bound to
 	nonces   dpop.Nonces                   // that upstreams want to see
 	kept     kept
@@ -73,14 +75,15 @@ type generation struct {
 	issuers  map[issuerKey]*authServer
 	keys     map[keysKey]*jwks.Keys
 	revoked  map[revokedKey]revokedSource
-	upstream []*engine.Upstream
-	shared   *sharedTokens // nil without tokens.shared
+	upstream map[string]*engine.Upstream // :: the key that says where it is → the handle
+	shared   *sharedTokens               // nil without tokens.shared
 	activate []func()
 }
 
 // explainer judges a token step by step, as the gate's verifier does at once.
 type explainer interface {
 	Explain(ctx context.Context, compact string, held verify.Possession) ([]verify.Step, *verify.Token)
+	Account(compact string, held verify.Possession, reason proxy.Reason) []proxy.AccountStep
 }
 
 // route is an outbound route as readiness, status and prefetch see it.
@@ -115,11 +118,11 @@ func (p *process) budget(issuer string) *tokencache.Budget {
 	return b
 }
 
-// newUpstream makes a handle that close ends.
-func (g *generation) newUpstream(o engine.UpstreamOptions) (*engine.Upstream, error) {
+// newUpstream makes a handle that close ends. key is the configuration's that says where it is.
+func (g *generation) newUpstream(key string, o engine.UpstreamOptions) (*engine.Upstream, error) {
 	u, err := engine.NewUpstream(o)
 	if err == nil {
-		g.upstream = append(g.upstream, u)
+		g.upstream[key] = u
 	}
 	return u, err
 }
@@ -134,10 +137,7 @@ func (g *generation) close() {
 // build translates a configuration into running parts. It opens no listener and makes no call.
 func (p *process) build(loaded *config.Loaded, bound map[string]string) (*generation, error) {
 	c := loaded.Config
-	if err := unbuilt(c); err != nil {
-		return nil, err
-	}
-	g := &generation{loaded: loaded, issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}}
+	g := &generation{loaded: loaded, issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, upstream: map[string]*engine.Upstream{}}
 	byName := map[string]*authServer{}
 	keyOf := map[string]issuerKey{}
 	for _, ic := range c.Issuers {

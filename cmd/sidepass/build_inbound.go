@@ -9,6 +9,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/inbound"
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
+	"github.com/sidepass/sidepass/proxy/tracing"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache/source"
 )
@@ -69,19 +70,20 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 		}
 		verifier, g.judge = asking, asking
 	}
-	handle := func(u config.Upstream) (*engine.Upstream, error) {
+	handle := func(key string, u config.Upstream) (*engine.Upstream, error) {
 		if err := notOurselves(u, bound[inboundListener]); err != nil {
 			return nil, err
 		}
-		return g.newUpstream(engine.UpstreamOptions{Scheme: u.Scheme, Authority: u.Host, UnixSocket: u.Socket, Protocol: engine.Protocol(ic.Protocol)})
+		return g.newUpstream(key, engine.UpstreamOptions{Scheme: u.Scheme, Authority: u.Host, UnixSocket: u.Socket, Protocol: engine.Protocol(ic.Protocol)})
 	}
-	app, err := handle(ic.Upstream)
+	app, err := handle("inbound.upstream", ic.Upstream)
 	if err != nil {
 		return fmt.Errorf("inbound.upstream: %w", err)
 	}
 	o := inbound.Options{
 		Verifier: verifier, Issuers: trustedIssuers, Upstream: app, Mode: inbound.Mode(ic.Mode), StripAuthorization: ic.Authorization == "strip",
 		ExpireStreams: ic.Streams == "expire", Resource: ic.Resource.String(), Observer: p.observe.inbound,
+		Accounts: &inbound.Accounts{Wanted: p.observe.explain, Token: g.judge.Account},
 	}
 	if o.Resource != "" {
 		g.proofs, err = verify.NewProofs(verify.ProofOptions{Resource: o.Resource, Replays: &p.replays, Nonces: &p.given, Leeway: ic.Leeway})
@@ -102,7 +104,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 			Claims: claimValues(r.Claims), Issuers: r.Issuers, Mode: inbound.Mode(r.Mode),
 		}
 		if r.Upstream.IsSet() {
-			u, err := handle(r.Upstream)
+			u, err := handle("inbound.rules["+r.Name+"].upstream", r.Upstream)
 			if err != nil {
 				return fmt.Errorf("inbound.rules[%s].upstream: %w", r.Name, err)
 			}
@@ -114,7 +116,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	if err != nil {
 		return err
 	}
-	g.inbound = gate
+	g.inbound = p.tracing.Gate(tracing.Inbound, gate)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/engine"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/tracing"
 	"github.com/sidepass/sidepass/tokencache"
 	"github.com/sidepass/sidepass/tokencache/source"
 )
@@ -34,7 +35,7 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 	for _, u := range appUpstreams(c) {
 		o.Ours = append(o.Ours, withPort(u))
 	}
-	direct, err := g.newUpstream(engine.UpstreamOptions{ProxyURL: oc.ProxyURL.URL(), Forbid: forbidden})
+	direct, err := g.newUpstream("outbound", engine.UpstreamOptions{ProxyURL: oc.ProxyURL.URL(), Forbid: forbidden})
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 	if err != nil {
 		return err
 	}
-	g.outbound = gate
+	g.outbound = p.tracing.Gate(tracing.Outbound, gate)
 	return nil
 }
 
@@ -88,6 +89,9 @@ func tokenKey(p *process, rc config.Route, grant string, i *authServer) tokencac
 	})
 }
 
+// routeUpstream is the key of where a route leads.
+func routeUpstream(route string) string { return "outbound.routes[" + route + "].upstream" }
+
 func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i *authServer, bound map[string]string, users map[tokencache.Key][]string) (outbound.Route, error) {
 	uo := engine.UpstreamOptions{
 		Scheme: rc.Upstream.Scheme, Authority: rc.Upstream.Host, UnixSocket: rc.Upstream.Socket,
@@ -105,7 +109,7 @@ func (p *process) buildRoute(g *generation, c *config.Config, rc config.Route, i
 			return outbound.Route{}, fmt.Errorf("ca_file: %w", err)
 		}
 	}
-	u, err := g.newUpstream(uo)
+	u, err := g.newUpstream(routeUpstream(rc.Name), uo)
 	if err != nil {
 		return outbound.Route{}, err
 	}
@@ -145,13 +149,13 @@ func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *
 		entry := p.tokens.Entry(key)
 		g.routes = append(g.routes, &route{config: rc, key: key, entry: entry})
 		g.activate = append(g.activate, func() { entry.Use(settings) })
-		rt.Tokens = p.keep(g, i, key, entry, &settings)
+		rt.Tokens = p.traced(rc.Name, p.keep(g, i, key, entry, &settings))
 		return nil
 	}
 	exchange := p.tokens.Exchange(key)
 	g.routes = append(g.routes, &route{config: rc, key: key, exchange: exchange})
 	g.activate = append(g.activate, func() { exchange.Use(settings) })
-	rt.Exchange = func(subject string) outbound.Tokens { return exchange.Subject(subject) }
+	rt.Exchange = func(subject string) outbound.Tokens { return p.traced(rc.Name, exchange.Subject(subject)) }
 	if rc.Fallback != source.ClientCredentials {
 		return nil
 	}
@@ -162,7 +166,7 @@ func (p *process) giveTokens(g *generation, rc config.Route, i *authServer, rt *
 	}
 	entry := p.tokens.Entry(key)
 	g.activate = append(g.activate, func() { entry.Use(own) })
-	rt.Fallback = p.keep(g, i, key, entry, &own)
+	rt.Fallback = p.traced(rc.Name, p.keep(g, i, key, entry, &own))
 	return nil
 }
 

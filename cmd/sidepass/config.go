@@ -14,7 +14,9 @@ func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the effective configuration and where each value came from, secrets redacted",
-		Args:  cobra.NoArgs,
+		Example: `  sidepass config --config sidepass.yaml
+  sidepass config | grep -v default`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			loaded, err := a.load()
 			if err != nil {
@@ -27,7 +29,9 @@ func (a *app) configCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of the configuration file",
-		Args:  cobra.NoArgs,
+		Example: `  sidepass config schema > sidepass.schema.json
+  # yaml-language-server: $schema=sidepass.schema.json       the first line of sidepass.yaml, for an editor`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := config.Schema()
 			if err != nil {

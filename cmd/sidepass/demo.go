@@ -31,9 +31,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "See the main job in one process: calls that succeed, are refused and are healed",
 		Long: `Starts an authorization server, a service behind an inbound sidecar and an app behind an outbound one, all in this
-process and on loopback; makes calls and prints each with its answer and reason; then stays up to be tried with curl.
-
-  sidepass demo
+process and on loopback; makes calls and prints each with its answer and reason; then stays up to be tried with curl.`,
+		Example: `  sidepass demo
   sidepass demo --once     make the calls and end; exits 0 only if each ended as it should`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -203,8 +202,8 @@ func (a *app) demoSidecar(ctx context.Context, group *errgroup.Group, dir, name,
 	if err != nil {
 		return nil, err
 	}
-	log, level := newLogger(loaded.Config.Log, a.err)
-	s, err := newSidecar(loaded, sidecarOptions{Log: log, Level: level})
+	log, requests, level := newLogger(loaded.Config.Log, a.err)
+	s, err := newSidecar(loaded, sidecarOptions{Log: log, Requests: requests, Level: level})
 	if err != nil {
 		return nil, err
 	}

@@ -45,9 +45,8 @@ func (a *app) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Say what would become of a request, and why",
-		Long: `Asks the same gates that serve requests, without sending anything on.
-
-  sidepass explain outbound http://orders.internal/orders/1
+		Long:  `Asks the same gates that serve requests, without sending anything on. Exits 0 for a request that would go on, else 1.`,
+		Example: `  sidepass explain outbound http://orders.internal/orders/1
   sidepass explain inbound --method GET --path /orders/1 --token - < token`,
 	}
 	var output string
@@ -55,7 +54,9 @@ func (a *app) explainCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "outbound URL",
 		Short: "Which route a URL takes, which audience, scopes and issuer; makes no call",
-		Args:  cobra.ExactArgs(1),
+		Example: `  sidepass explain outbound http://orders.internal/orders/1
+  sidepass explain outbound http://127.0.0.1:8401/orders/1     by a prefix`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.explain(cmd.Context(), output, func(_ context.Context, s *sidecar, g *generation) (explanation, error) {
 				return explainOutbound(g, args[0])
@@ -66,7 +67,9 @@ func (a *app) explainCommand() *cobra.Command {
 	inbound := &cobra.Command{
 		Use:   "inbound --method GET --path /orders/1 --token -",
 		Short: "How inbound would judge a request, step by step; loads the issuers' keys",
-		Args:  cobra.NoArgs,
+		Example: `  sidepass explain inbound --method GET --path /orders/1 --token - < token
+  sidepass explain inbound --path /healthz                     without a token`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text := token
 			if token == "-" {
@@ -97,9 +100,6 @@ func (a *app) explain(ctx context.Context, output string, ask func(context.Conte
 	loaded, err := a.load()
 	if err != nil {
 		return err
-	}
-	if err := unbuilt(loaded.Config); err != nil {
-		return fail(exitUnusable, err)
 	}
 	s, err := newParts(sidecarOptions{Log: zap.NewNop()})
 	if err != nil {
@@ -262,7 +262,8 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	s.loadRevocations(g)
 	target, _ := proxy.ParseTarget(method, path) // of one that cannot be parsed nothing is left
 	if target.Form != proxy.OriginForm || target.Path == "" {
-		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment."}, nil
+		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment.",
+			Steps: []fact{{"decision", string(proxy.Deny)}}}, nil
 	}
 	var header fields
 	held := verify.Possession{DPoP: proof != ""}

@@ -19,9 +19,9 @@ func (a *app) healthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask the local /readyz; for images without a shell",
 		Long: `Asks /readyz of the sidecar that runs here, where the configuration says that it listens.
-Exits 0 when it is ready; otherwise prints what is missing and exits 1.
-
-  HEALTHCHECK CMD ["/sidepass", "healthcheck"]`,
+Exits 0 when it is ready; otherwise prints what is missing and exits 1.`,
+		Example: `  sidepass healthcheck
+  HEALTHCHECK CMD ["/sidepass", "healthcheck"]     in a Dockerfile`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := a.load()

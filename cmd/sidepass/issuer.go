@@ -20,9 +20,8 @@ func (a *app) issuerCommand() *cobra.Command {
 		Short: "Run the demo's development authorization server alone",
 		Long: `A small authorization server for development: discovery, key set, client_credentials, introspection, revocation.
 Its keys are new at each start. It has one client, named demo with the secret demo unless the flags say otherwise.
-Never use it in production.
-
-  sidepass issuer --listen 127.0.0.1:9000
+Never use it in production.`,
+		Example: `  sidepass issuer --listen 127.0.0.1:9000
   curl -u demo:demo -d grant_type=client_credentials -d audience=https://orders http://127.0.0.1:9000/token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

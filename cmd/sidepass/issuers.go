@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -53,7 +54,7 @@ func (p *process) newAuthServer(c config.Issuer, loaded *config.Loaded, known fu
 		i.http, i.metadata, i.credentials, i.nonces = old.http, old.metadata, old.credentials, old.nonces
 	} else {
 		i.credentials = newCredentials(c.Name, c.Client, p.files.latest)
-		if i.http, err = i.client(roots); err != nil {
+		if i.http, err = i.client(roots, p.observe.answers); err != nil {
 			return nil, issuerKey{}, fmt.Errorf("issuers[%s].ca_file: %w", c.Name, err)
 		}
 		i.metadata = discovery.New(discovery.Options{Issuer: c.URL.String(), Client: i.http, Bearer: func() string {
@@ -74,8 +75,11 @@ func (p *process) newAuthServer(c config.Issuer, loaded *config.Loaded, known fu
 	return i, key, nil
 }
 
-func (i *authServer) client(roots []byte) (*issuerhttp.Client, error) {
+func (i *authServer) client(roots []byte, answers func(issuer string, res *http.Response)) (*issuerhttp.Client, error) {
 	o := issuerhttp.Options{RootsPEM: roots, ProxyURL: i.config.ProxyURL.URL(), Timeout: i.config.Timeout, AllowHTTP: i.config.AllowHTTP, UserAgent: "sidepass"}
+	if answers != nil {
+		o.Answered = func(res *http.Response) { answers(i.config.Name, res) }
+	}
 	if i.config.Client.CertFile != "" {
 		o.ClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.credentials.certificate() }
 	}

@@ -85,11 +85,11 @@ func (a *app) command() *cobra.Command {
 		Long: `sidepass runs beside a service. Outbound, the service sends plain HTTP to localhost and sidepass adds
 an OAuth 2.0 access token for the destination. Inbound, sidepass verifies the caller's token before the service sees the request.
 
-  sidepass demo                                   try it: nothing to install, nothing to configure
-  sidepass run --config sidepass.yaml             run the sidecar
-  http_proxy=http://127.0.0.1:8401 curl http://orders.internal/orders/1
-
 Without a command, sidepass runs the sidecar.`,
+		Example: `  sidepass demo                                   try it: nothing to install, nothing to configure
+  sidepass init                                   write a first configuration
+  sidepass run --config sidepass.yaml             run the sidecar
+  http_proxy=http://127.0.0.1:8401 curl http://orders.internal/orders/1`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -98,16 +98,22 @@ Without a command, sidepass runs the sidecar.`,
 	root.PersistentFlags().StringArrayVar(&a.files, "config", nil,
 		"configuration file, or a directory of them; may repeat (default: $SIDEPASS_CONFIG, else sidepass.yaml if it exists, else the environment alone)")
 	root.AddCommand(
-		&cobra.Command{Use: "run", Short: "Run the sidecar until SIGTERM or SIGINT; SIGHUP reloads", Args: cobra.NoArgs, RunE: a.run},
+		a.runCommand(),
 		a.demoCommand(),
+		a.checkCommand(),
 		a.configCommand(),
 		a.healthcheckCommand(),
 		a.issuerCommand(),
 		a.tokenCommand(),
 		a.explainCommand(),
 		a.revokeCommand(),
-		&cobra.Command{Use: "version", Short: "Print version, commit and Go version", Args: cobra.NoArgs, RunE: a.version},
+		a.initCommand(),
+		&cobra.Command{Use: "version", Short: "Print version, commit and Go version", Example: "  sidepass version", Args: cobra.NoArgs, RunE: a.version},
+		a.completionCommand(),
 	)
+	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageTemplate(usageTemplate)
+	a.complete(root)
 	return root
 }
 

@@ -2,6 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +21,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/outbound"
 	"github.com/sidepass/sidepass/proxy/revocation"
 	revocationredis "github.com/sidepass/sidepass/proxy/revocation/redis"
+	"github.com/sidepass/sidepass/proxy/tracing"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/state"
 	"github.com/sidepass/sidepass/tokencache"
@@ -38,14 +42,20 @@ type observers struct {
 	revocation func(revokedKey) (revocation.Observer, revocationredis.Observer)
 	state      state.Observer
 	engine     func(listener string) engine.Observer
+	explain    func() bool                             // whether inbound's next refusal is to be explained
+	answers    func(issuer string, res *http.Response) // to all calls to it; nil is nobody
 }
 
 func (s *sidecar) observers() observers {
 	log, m := s.o.Log, s.metrics
+	var known states // what goes on as it is, is not said again
 	return observers{
 		tokens: tokencache.Observer{
-			Requested: func(l tokencache.Labels, result string, took time.Duration) {
-				m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took)
+			Requesting: func(ctx context.Context, l tokencache.Labels) context.Context {
+				return s.process.tracing.Requesting(ctx, l.Issuer, l.Grant, first(l.Routes))
+			},
+			Requested: func(ctx context.Context, l tokencache.Labels, result string, took time.Duration) {
+				m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took, s.process.tracing.Requested(ctx, result))
 				log.Debug("token request", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.String("result", result), zap.Duration("took", took))
 			},
 			Stored: func(l tokencache.Labels, t *tokencache.Token) {
@@ -59,6 +69,9 @@ func (s *sidecar) observers() observers {
 				if l.Grant != source.ClientCredentials {
 					level = zap.DebugLevel // one for each subject
 				}
+				if known.turn(good, tokenOf(l)...) {
+					level = zap.InfoLevel
+				}
 				log.Log(level, "token obtained", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
 			},
 			Taken: func(l tokencache.Labels, t *tokencache.Token) {
@@ -66,10 +79,15 @@ func (s *sidecar) observers() observers {
 					m.TokenObtained(r, time.Now())
 					m.TokenExpiry(r, t.Expiry)
 				}
+				known.turn(good, tokenOf(l)...)
 				log.Info("token taken from the shared cache", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.Time("expires", t.Expiry), zap.String("scope", t.Scope))
 			},
 			Failed: func(l tokencache.Labels, f *tokencache.Failure) {
-				log.Warn("no token", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.String("result", f.Result),
+				level := zap.WarnLevel
+				if f.Subject || !known.turn(f.Result, tokenOf(l)...) { // one caller's, told by its request's own line; or said already
+					level = zap.DebugLevel
+				}
+				log.Log(level, "no token", zap.String("issuer", l.Issuer), zap.Strings("routes", l.Routes), zap.String("result", f.Result),
 					zap.Stringer("kind", f.Kind), zap.Duration("retry_after", f.RetryAfter), zap.String("detail", f.Detail))
 			},
 			Panicked: func(l tokencache.Labels, stack []byte) {
@@ -88,7 +106,7 @@ func (s *sidecar) observers() observers {
 			var once sync.Once // a narrowed scope is counted each time and logged once
 			return source.Observer{
 				Again: func(result string, took time.Duration) {
-					m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took)
+					m.TokenRequest(l.Issuer, first(l.Routes), l.Grant, result, took, "")
 				},
 				Narrowed: func(asked, granted []string) {
 					for _, r := range l.Routes {
@@ -107,7 +125,11 @@ func (s *sidecar) observers() observers {
 			Lookup: func(route string, result tokencache.Lookup) { m.TokenCacheLookup(route, string(result)) },
 			Upstream401: func(route string, action outbound.Action) {
 				m.Upstream401(route, string(action))
-				log.Info("the upstream refused the token", zap.String("route", route), zap.String("action", string(action)))
+				level := zap.InfoLevel
+				if action == outbound.Suppressed { // each of its answers; the others are at most one in 30 s
+					level = zap.DebugLevel
+				}
+				log.Log(level, "the upstream refused the token", zap.String("route", route), zap.String("action", string(action)))
 			},
 		},
 		inbound: inbound.Observer{
@@ -120,18 +142,29 @@ func (s *sidecar) observers() observers {
 			return jwks.Observer{Refreshed: func(result string, keys int, err error) {
 				m.JWKSRefresh(issuer, err == nil)
 				if err != nil {
-					log.Warn("the keys could not be refreshed", zap.String("issuer", issuer), zap.String("result", result), zap.Int("keys", keys), zap.Error(err))
+					level := zap.WarnLevel
+					if !known.turn(result, "keys", issuer) {
+						level = zap.DebugLevel
+					}
+					log.Log(level, "the keys could not be refreshed", zap.String("issuer", issuer), zap.String("result", result), zap.Int("keys", keys), zap.Error(err))
 					return
 				}
 				m.JWKSKeys(issuer, keys, time.Now())
-				log.Debug("keys refreshed", zap.String("issuer", issuer), zap.Int("keys", keys))
+				level := zap.DebugLevel
+				if known.turn(good, "keys", issuer) {
+					level = zap.InfoLevel
+				}
+				log.Log(level, "keys refreshed", zap.String("issuer", issuer), zap.Int("keys", keys))
 			}}
 		},
 		introspect: func(issuer string) introspect.Observer {
 			return introspect.Observer{
 				CacheLookup: func(result string) { m.VerifiedTokenLookup(result != verify.CacheMiss) },
 				Asked: func(took time.Duration, err error) {
-					if err != nil {
+					switch {
+					case err == nil && known.turn(good, "introspection", issuer):
+						log.Info("the issuer answers about tokens again", zap.String("issuer", issuer))
+					case err != nil && known.turn("unavailable", "introspection", issuer):
 						log.Warn("the issuer could not be asked about a token", zap.String("issuer", issuer), zap.Duration("took", took), zap.Error(err))
 					}
 				},
@@ -147,14 +180,27 @@ func (s *sidecar) observers() observers {
 			Mended: func() { log.Info("tokens.state_dir can be written again") },
 		},
 		revocation: s.revocationObservers,
+		explain:    s.recent.Wanted,
 		engine: func(listener string) engine.Observer {
-			done := s.outboundDone
+			done, direction := s.outboundDone, tracing.Outbound
 			if listener == inboundListener {
-				done = s.inboundDone
+				done, direction = s.inboundDone, tracing.Inbound
 			}
-			return engine.Observer{Done: done}
+			tracer := s.process.tracing
+			if tracer == nil {
+				return engine.Observer{Done: done}
+			}
+			return engine.Observer{Done: func(r engine.Record) {
+				tracer.Done(direction, r)
+				done(r)
+			}}
 		},
 	}
+}
+
+// tokenOf names a token for [states].
+func tokenOf(l tokencache.Labels) []string {
+	return append([]string{"token", l.Issuer, l.Grant}, l.Routes...)
 }
 
 func first(routes []string) string {
@@ -165,31 +211,39 @@ func first(routes []string) string {
 }
 
 func (s *sidecar) outboundDone(r engine.Record) {
-	s.metrics.Outbound(r.Note.Rule, r.Status, r.Reason, r.Duration)
+	s.metrics.Outbound(r.Note.Rule, r.Status, r.Reason, r.Duration, traceID(r.Note))
 	s.metrics.Engine(r.Engine == engine.Lean)
-	if s.logs.wants(r.Status, r.Reason) {
-		s.access("outbound", r, zap.String("route", r.Note.Rule))
+	if r.Reason != proxy.OK {
+		s.remember(outboundListener, &r)
+	}
+	if s.logs.wants(r.Status, r.Reason, false) {
+		s.access("outbound", r, zap.String("route", r.Note.Rule), given("issuer", s.issuerOf(r.Note.Rule)))
 	}
 }
 
 func (s *sidecar) inboundDone(r engine.Record) {
-	decision, reason := r.Note.Decision, r.Reason
-	s.metrics.Inbound(r.Note.Rule, r.Note.Issuer, decision, reason, r.Duration)
+	decision, reason := decisionOf(&r), r.Reason
+	s.metrics.Inbound(r.Note.Rule, r.Note.Issuer, decision, reason, r.Duration, traceID(r.Note))
 	s.metrics.Engine(r.Engine == engine.Lean)
-	if s.logs.wants(r.Status, cmp.Or(r.Ended, r.Reason)) {
-		s.access("inbound", r, zap.String("rule", r.Note.Rule))
+	if r.Reason != proxy.OK {
+		s.remember(inboundListener, &r)
 	}
+	told := false
 	if s.logs.wantsDecision(decision) {
-		s.o.Log.Named("decision").Info(string(decision), zap.String("reason", string(reason)), zap.String("rule", r.Note.Rule), zap.String("issuer", r.Note.Issuer),
-			zap.String("client", r.Note.Client), zap.String("method", r.Method), zap.String("path", r.Path), zap.String("remote", r.Remote), zap.String("instance", r.Instance))
+		s.decided(decision, &r)
+		told = toldBy(decision, &r)
+	}
+	if s.logs.wants(r.Status, cmp.Or(r.Ended, r.Reason), told) {
+		s.access("inbound", r, zap.String("rule", r.Note.Rule), given("issuer", r.Note.Issuer), given("client", r.Note.Client))
 	}
 }
 
 // access writes one line a request. The path is logged without its query, where some put tokens.
-func (s *sidecar) access(direction string, r engine.Record, rule zap.Field) {
-	fields := []zap.Field{zap.String("listener", r.Listener), rule, zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.Path),
-		zap.Int("status", r.Status), zap.String("reason", string(r.Reason)), zap.Duration("duration", r.Duration), zap.String("upstream", r.Upstream),
-		zap.String("remote", r.Remote), zap.Int64("received", r.Received), zap.Int64("sent", r.Sent)}
+func (s *sidecar) access(direction string, r engine.Record, judged ...zap.Field) {
+	fields := []zap.Field{zap.String("listener", r.Listener)}
+	fields = append(append(fields, judged...), clip("method", r.Method), clip("host", r.Host), clip("path", r.Path),
+		zap.Int("status", r.Status), zap.String("reason", string(r.Reason)), given("detail", r.Detail), zap.Duration("duration", r.Duration), zap.String("upstream", r.Upstream),
+		zap.String("remote", r.Remote), zap.Int64("received", r.Received), zap.Int64("sent", r.Sent))
 	if r.Ended != "" {
 		fields = append(fields, zap.String("ended", string(r.Ended)))
 	}
@@ -199,21 +253,25 @@ func (s *sidecar) access(direction string, r engine.Record, rule zap.Field) {
 	if r.Instance != "" {
 		fields = append(fields, zap.String("instance", r.Instance))
 	}
-	if r.Err != nil {
+	if id := traceID(r.Note); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
+	}
+	if r.Err != nil && (r.Detail == "" || !strings.Contains(r.Err.Error(), r.Detail)) {
 		fields = append(fields, zap.Error(r.Err))
 	}
-	s.o.Log.Named("access").Info(direction, fields...)
+	s.o.Requests.Named("access").Info(direction, fields...)
 }
 
 // logChoice is log.access and log.decisions of the current configuration.
 type logChoice struct{ current atomic.Pointer[config.Log] }
 
-func (l *logChoice) wants(status int, reason proxy.Reason) bool {
+// wants says whether a request gets an access line; told, that another line has said already what was wrong with it.
+func (l *logChoice) wants(status int, reason proxy.Reason, told bool) bool {
 	switch l.current.Load().Access {
 	case "all":
 		return true
 	case "errors":
-		return status >= 500 || status == 0 || reason != proxy.OK
+		return !told && (status >= 500 || status == 0 || reason != proxy.OK)
 	}
 	return false
 }

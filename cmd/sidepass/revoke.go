@@ -42,12 +42,11 @@ func (a *app) revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke --jti ID | --sub SUBJECT | --client ID",
 		Short: "Revoke tokens at every sidecar of a fleet",
+		Example: `  sidepass revoke --jti 0f8fad5b-d9cb-469f            one token
+  sidepass revoke --sub alice --issued-before now     what alice has now; she can sign in again
+  sidepass revoke --client billing --for 72h          all of a client's tokens for three days, new ones too`,
 		Long: `Writes a revocation to the Redis server that sidecars follow by inbound.revocation_redis_url. It takes effect within a
 second or two, also for tokens that were accepted before, and ends by itself.
-
-  sidepass revoke --jti 0f8fad5b-d9cb-469f            one token
-  sidepass revoke --sub alice --issued-before now     what alice has now; she can sign in again
-  sidepass revoke --client billing --for 72h          all of a client's tokens for three days, new ones too
 
 A token is revoked if all that is given matches: --sub and --client together mean this client's tokens for this subject. A subject,
 a client and an id mean something at one issuer only, so add --issuer where several are trusted.

@@ -19,17 +19,12 @@ type sharedTokens struct {
 
 // buildShared gives the generation its shared level, where the configuration asks for one and the command is one that shares.
 func (p *process) buildShared(g *generation, loaded *config.Loaded) error {
-	t := loaded.Config.Tokens
 	if !p.shares || !sharesTokens(loaded.Config) {
 		return nil
 	}
-	url := t.Shared.RedisURL.Reveal()
-	if t.Shared.RedisURLFile != "" {
-		text, err := p.files.read(loaded, t.Shared.RedisURLFile)
-		if err != nil {
-			return fmt.Errorf("tokens.shared.redis_url_file: %w", err)
-		}
-		url = strings.TrimSpace(string(text))
+	url, err := p.sharedURL(loaded)
+	if err != nil {
+		return err
 	}
 	keys, _, err := p.sealingKeys(loaded)
 	if err != nil {
@@ -45,6 +40,19 @@ func (p *process) buildShared(g *generation, loaded *config.Loaded) error {
 	}
 	g.activate = append(g.activate, func() { g.shared.cache.SetKeys(keys) })
 	return nil
+}
+
+// sharedURL is the server's URL, which is not shown.
+func (p *process) sharedURL(loaded *config.Loaded) (string, error) {
+	s := loaded.Config.Tokens.Shared
+	if s.RedisURLFile == "" {
+		return s.RedisURL.Reveal(), nil
+	}
+	text, err := p.files.read(loaded, s.RedisURLFile)
+	if err != nil {
+		return "", fmt.Errorf("tokens.shared.redis_url_file: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // sharesTokens says whether there are tokens to share, and somewhere to.

@@ -39,7 +39,9 @@ type sidecarOptions struct {
 	// Watch names the configuration files and directories whose change reloads; nil watches nothing.
 	Watch []string
 	Log   *zap.Logger
-	Level zap.AtomicLevel
+	// Requests takes access and decision lines, whatever Level is; nil is Log.
+	Requests *zap.Logger
+	Level    zap.AtomicLevel
 }
 
 // sidecar is one running sidepass: its listeners, and the generation of gates that serves them.
@@ -51,6 +53,9 @@ type sidecar struct {
 	started time.Time
 	serving atomic.Bool // the listeners are open and the first attempts under way
 	logs    logChoice
+	recent  admin.Refusals
+	history *admin.History
+	events  *admin.Events
 
 	bound     map[string]string // :: listener → bound address
 	listeners []*listener
@@ -84,9 +89,6 @@ type listener struct {
 // newSidecar opens the listeners and builds the first generation. Nothing is served before run. An error decides the
 // exit code: 2 for a configuration that cannot be used, 1 for a machine on which it cannot run.
 func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
-	if err := unbuilt(loaded.Config); err != nil {
-		return nil, fail(exitUnusable, err)
-	}
 	s, err := newParts(o)
 	if err != nil {
 		return nil, fail(exitFailed, err)
@@ -100,11 +102,15 @@ func newSidecar(loaded *config.Loaded, o sidecarOptions) (*sidecar, error) {
 
 // newParts makes what every generation shares. It listens nowhere and makes no call; close it.
 func newParts(o sidecarOptions) (*sidecar, error) {
+	if o.Requests == nil {
+		o.Requests = o.Log
+	}
 	version, commit := buildInfo()
 	s := &sidecar{
 		o: o, started: time.Now(), bound: map[string]string{}, running: map[keysKey]context.CancelFunc{}, revocations: map[revokedKey]context.CancelFunc{},
 		metrics: admin.NewMetrics(admin.Build{Version: version, Commit: commit, GoVersion: runtime.Version()}), health: &admin.Health{},
 	}
+	s.history, s.events = admin.NewHistory(s.metrics), admin.NewEvents()
 	s.keysCtx, s.keysStop = context.WithCancel(context.Background())
 	s.process = &process{
 		issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, guards: map[string]*outbound.Guard{},
@@ -121,6 +127,11 @@ func newParts(o sidecarOptions) (*sidecar, error) {
 }
 
 func (s *sidecar) begin(loaded *config.Loaded) error {
+	tracer, err := newTracer(loaded.Config.Tracing, s.o.Log)
+	if err != nil {
+		return fail(exitUnusable, err)
+	}
+	s.process.tracing = tracer
 	if err := s.listen(loaded.Config); err != nil {
 		return fail(exitFailed, err)
 	}
@@ -179,7 +190,9 @@ func (s *sidecar) listen(c *config.Config) error {
 	}
 	plain := func(h http.Handler) func() *listener {
 		return func() *listener {
-			return &listener{server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog}}
+			server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: errorLog}
+			server.RegisterOnShutdown(s.events.End)
+			return &listener{server: server}
 		}
 	}
 	if in := c.Inbound; in != nil {
@@ -203,7 +216,7 @@ func (s *sidecar) listen(c *config.Config) error {
 			}
 		}
 	}
-	if err := open(metricsListener, "metrics.listen", c.Metrics.Listen, plain(admin.MetricsHandler(s.metrics, s.health, nil))); err != nil {
+	if err := open(metricsListener, "metrics.listen", c.Metrics.Listen, plain(admin.MetricsHandler(s.metrics, s.health, s.refusals(metricsListener)))); err != nil {
 		return err
 	}
 	return open(adminListener, "admin.listen", c.Admin.Listen, plain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -257,10 +270,10 @@ func (s *sidecar) setAdmin(g *generation) {
 	c := g.loaded.Config
 	level := s.o.Level
 	h := admin.Handler(admin.Options{
-		Listen: c.Admin.Listen.String(), Status: s.status, Level: &level, Pprof: c.Admin.PProf,
-		TokenAPI: c.Admin.TokenAPI, Token: s.token,
+		Listen: c.Admin.Listen.String(), Status: s.status, Level: &level, Pprof: c.Admin.PProf, Observer: s.refusals(adminListener),
+		TokenAPI: c.Admin.TokenAPI, Token: s.token, Events: s.events,
 		Config: func() json.RawMessage {
-			b, err := json.Marshal(g.loaded.Effective())
+			b, err := json.Marshal(s.current.Load().loaded.Effective()) // a page outlives a reload
 			if err != nil {
 				return json.RawMessage("null")
 			}
@@ -291,6 +304,8 @@ func (s *sidecar) run(ctx context.Context) error {
 		})
 	}
 	s.announce(g.loaded.Config)
+	s.group.Go(func() error { return s.process.tracing.Run(s.keysCtx) })
+	s.group.Go(func() error { return s.history.Run(s.keysCtx) })
 	s.runKeys(g)
 	s.prefetch(g, true)
 	s.serving.Store(true)
@@ -321,15 +336,20 @@ func (s *sidecar) announce(c *config.Config) {
 		return
 	}
 	for _, r := range c.Outbound.Routes {
-		scheme, host := r.Upstream.Scheme, r.Upstream.Host
-		if !r.Upstream.IsSet() {
-			scheme, host = r.Scheme, r.Host
-		}
-		if scheme == "http" && r.Upstream.Socket == "" && !loopback(host) {
+		if upstream, inClear := tokenInClear(r); inClear {
 			s.o.Log.Warn("this route sends its token over plain HTTP to another machine; use an https upstream where there is one",
-				zap.String("route", r.Name), zap.String("upstream", scheme+"://"+host))
+				zap.String("route", r.Name), zap.String("upstream", upstream))
 		}
 	}
+}
+
+// tokenInClear says whether a route sends its token over plain HTTP to another machine, and to which.
+func tokenInClear(r config.Route) (upstream string, inClear bool) {
+	scheme, host := r.Upstream.Scheme, r.Upstream.Host
+	if !r.Upstream.IsSet() {
+		scheme, host = r.Scheme, r.Host
+	}
+	return scheme + "://" + host, scheme == "http" && r.Upstream.Socket == "" && !loopback(host)
 }
 
 // loopback says whether an authority is this machine's own.
@@ -427,6 +447,7 @@ func (s *sidecar) drain() {
 	shutdown(func(name string) bool { return name == inboundListener })
 	shutdown(func(name string) bool { return strings.HasPrefix(name, outboundListener) })
 	shutdown(func(name string) bool { return name == metricsListener || name == adminListener })
+	s.process.tracing.Flush(ctx)
 }
 
 // close ends what run or newSidecar started, and waits for it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy"
 	"github.com/sidepass/sidepass/proxy/admin"
+	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/tokencache"
 )
 
@@ -23,6 +25,8 @@ func (s *sidecar) status() admin.Status {
 		st.Missing = append(st.Missing, "the sidecar is shutting down")
 	}
 	st.Ready = len(st.Missing) == 0
+	st.Outbound, st.Inbound = c.Outbound != nil, c.Inbound != nil
+	st.Traffic, st.Refusals = s.history.Traffic(), s.recent.List()
 	if waiting := s.restart.Load(); waiting != nil {
 		st.RestartRequired = *waiting
 	}
@@ -32,13 +36,13 @@ func (s *sidecar) status() admin.Status {
 	}
 	for _, r := range g.routes {
 		e := r.status(now)
-		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess}
+		rs := admin.RouteStatus{Name: r.config.Name, Issuer: r.config.Issuer, Grant: r.config.Grant, Audience: r.config.Audience, Scopes: r.config.Scopes, LastSuccess: e.LastSuccess, RefreshAt: e.Due, RetryAt: e.RetryAt}
 		rs.Obtained, rs.Cached, rs.Saved = e.Counts.Obtained, e.Counts.Cached, e.Counts.Saved()
 		if e.Token != nil {
-			rs.ExpiresAt, rs.Granted = e.Token.Expiry, strings.Fields(e.Token.Scope)
+			rs.ObtainedAt, rs.ExpiresAt, rs.Granted = e.Token.Obtained, e.Token.Expiry, strings.Fields(e.Token.Scope)
 		}
 		if e.Failure != nil {
-			rs.LastError = e.Failure.Detail
+			rs.LastError, rs.LastFailure = e.Failure.Detail, e.LastFailure
 		}
 		st.Routes = append(st.Routes, rs)
 	}
@@ -47,7 +51,10 @@ func (s *sidecar) status() admin.Status {
 		for _, t := range g.trusted {
 			if t.config.Name == i.Name {
 				k := t.keys.Status()
-				is.Keys, is.LastRefresh = k.Keys, k.Loaded
+				is.Trusted, is.Keys, is.LastRefresh, is.NextRefresh = true, k.Keys, k.Loaded, k.Next
+				if k.Keys > 0 {
+					is.KeyNames = keyNames(t.keys.Snapshot())
+				}
 				if k.Err != nil {
 					is.LastError = k.Err.Error()
 				}
@@ -61,6 +68,21 @@ func (s *sidecar) status() admin.Status {
 		}
 	}
 	return st
+}
+
+// keyNames are the key IDs and algorithms of a set.
+func keyNames(set *jwks.Set) []string {
+	if set == nil {
+		return nil
+	}
+	var out []string
+	for _, k := range set.Keys {
+		if len(out) == admin.MaxKeyNames {
+			break
+		}
+		out = append(out, cmp.Or(k.ID, "(no kid)")+" "+strings.Join(k.Algorithms, "/"))
+	}
+	return out
 }
 
 // needs says what a rule asks for, in the configuration's words.

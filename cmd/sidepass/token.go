@@ -24,9 +24,8 @@ func (a *app) tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token --route NAME",
 		Short: "Obtain the token that a route would send, and print it",
-		Long: `Obtains the token that this route would send and prints it: the one command that prints a token.
-
-  curl -H "Authorization: Bearer $(sidepass token --route orders)" https://orders.example.com/orders/1
+		Long:  `Obtains the token that this route would send and prints it: the one command that prints a token.`,
+		Example: `  curl -H "Authorization: Bearer $(sidepass token --route orders)" https://orders.example.com/orders/1
   sidepass token --route orders --claims     print the decoded header and claims instead`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,9 +57,6 @@ func (a *app) tokenCommand() *cobra.Command {
 
 // obtain asks for a route's token once, without listening anywhere.
 func (a *app) obtain(ctx context.Context, loaded *config.Loaded, name string) (*tokencache.Token, error) {
-	if err := unbuilt(loaded.Config); err != nil {
-		return nil, err
-	}
 	s, err := newParts(sidecarOptions{Log: zap.NewNop()})
 	if err != nil {
 		return nil, err

@@ -29,6 +29,8 @@ type Options struct {
 	Status func() Status
 	// Config gives the effective configuration for /api/config as a JSON document, secrets redacted. Required.
 	Config func() json.RawMessage
+	// Events keeps open pages up to date, at /api/events; nil serves nothing there, and the pages are static.
+	Events *Events
 	// Level is served at /log/level; nil serves nothing there.
 	Level *zap.AtomicLevel
 	// Pprof serves /debug/pprof/.
@@ -47,7 +49,7 @@ type handler struct {
 	guard guard
 }
 
-// Handler serves the admin listener: /, /api/status, /api/config, /log/level, and where they are switched on
+// Handler serves the admin listener: /, /api/status, /api/config, /api/events, /log/level, and where they are switched on
 // /debug/pprof/ and /token.
 func Handler(o Options) http.Handler {
 	if o.Observer == nil {
@@ -79,6 +81,8 @@ func (a *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if a.Observer.reading(w, r) {
 			document(w, http.StatusOK, a.Config())
 		}
+	case path == "/api/events" && a.Events != nil:
+		a.events(w, r)
 	case path == "/log/level" && a.Level != nil:
 		a.level(w, r)
 	case path == "/token" && a.TokenAPI:

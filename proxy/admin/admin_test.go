@@ -37,15 +37,17 @@ func testStatus() Status {
 		Missing:         []string{"keys of issuer partner"},
 		Listeners:       map[string]string{"outbound": "127.0.0.1:8401", "admin": "127.0.0.1:8404"},
 		RestartRequired: []string{"outbound.listen", "engine"},
+		Outbound:        true, Inbound: true,
 		Routes: []RouteStatus{
 			{Name: "orders", Issuer: "idp", Grant: "client_credentials", Audience: []string{"https://orders"}, Scopes: []string{"read:orders"},
-				ExpiresAt: now.Add(5 * time.Minute), LastSuccess: now.Add(-2 * time.Minute)},
+				Obtained: 3, Cached: 12345, Saved: 12342,
+				ObtainedAt: now.Add(-2 * time.Minute), RefreshAt: now.Add(3 * time.Minute), ExpiresAt: now.Add(5 * time.Minute), LastSuccess: now.Add(-2 * time.Minute)},
 			{Name: "mail", Issuer: "idp", LastError: "invalid_target: the server does not know the audience"},
 			{Name: "old", Issuer: "idp", ExpiresAt: now.Add(-time.Minute)},
 		},
 		Issuers: []IssuerStatus{
-			{Name: "idp", URL: "https://idp.test", Keys: 4, LastRefresh: now.Add(-30 * time.Second)},
-			{Name: "partner", URL: "https://partner.test", LastError: "no route to host"},
+			{Name: "idp", URL: "https://idp.test", Trusted: true, Keys: 4, KeyNames: []string{"k1 RS256"}, LastRefresh: now.Add(-30 * time.Second), NextRefresh: now.Add(15 * time.Minute)},
+			{Name: "partner", URL: "https://partner.test", Trusted: true, LastError: "no route to host"},
 		},
 		Rules: []RuleStatus{{Name: "read", Match: []string{"GET /orders/{id}"}, Needs: []string{"scopes: read:orders"}, Mode: "enforce"}},
 	}
@@ -215,6 +217,8 @@ func TestStatusDocument(t *testing.T) {
 		"issuers.keys":         issuer["keys"] == 4.0,
 		"issuers.last_refresh": issuer["last_refresh"] != nil,
 		"rules.match":          rule["match"].([]any)[0] == "GET /orders/{id}",
+		"traffic":              len(got["traffic"].(map[string]any)["inbound"].([]any)) == 0,
+		"refusals":             len(got["refusals"].([]any)) == 0,
 	} {
 		if !ok {
 			t.Errorf("%s is wrong in %s", what, w.Body)

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sidepass/sidepass/proxy"
 )
 
@@ -38,13 +40,13 @@ var upstreamActions = []string{"replayed", "dropped", "suppressed"}
 
 // Outbound counts a request of the app that has ended. route may be "unmatched" or "connect"; "" is "unmatched".
 // status is what the app got; outside 100 to 999, as when it got none, the label is "0". reason is "ok" or the code of
-// our own answer.
-func (m *Metrics) Outbound(route string, status int, reason proxy.Reason, d time.Duration) {
+// our own answer. trace is the id of a trace that shows such a request, for an exemplar; "" for none.
+func (m *Metrics) Outbound(route string, status int, reason proxy.Reason, d time.Duration, trace string) {
 	s := (*m.routes.Load())[route]
 	if s == nil {
 		return
 	}
-	s.duration.Observe(d.Seconds())
+	observe(s.duration, d, trace)
 	if c := s.requests.get(outboundKey{status, reason}); c != nil {
 		c.Inc()
 		return
@@ -69,13 +71,13 @@ func (m *Metrics) firstOutbound(route string, k outboundKey) {
 }
 
 // Inbound counts a request to the app that has ended. rule may be "default" or "unmatched"; "" is "unmatched". issuer
-// is "" where no token was judged. reason is "ok" or the gate's code.
-func (m *Metrics) Inbound(rule, issuer string, decision proxy.Decision, reason proxy.Reason, d time.Duration) {
+// is "" where no token was judged. reason is "ok" or the gate's code. trace is as in [Metrics.Outbound].
+func (m *Metrics) Inbound(rule, issuer string, decision proxy.Decision, reason proxy.Reason, d time.Duration, trace string) {
 	s := (*m.rules.Load())[rule]
 	if s == nil {
 		return
 	}
-	s.duration.Observe(d.Seconds())
+	observe(s.duration, d, trace)
 	if c := s.requests.get(inboundKey{issuer, decision, reason}); c != nil {
 		c.Inc()
 		return
@@ -150,8 +152,8 @@ func (m *Metrics) Engine(lean bool) {
 
 // TokenRequest counts a request for a token under the first route that uses its key. result is "ok", an OAuth error
 // code, "timeout", "unreachable", "throttled" or "invalid_response"; anything else is "other_error". d is how long the
-// request took; 0 says that none was sent, so that no duration is observed.
-func (m *Metrics) TokenRequest(issuer, route, grant, result string, d time.Duration) {
+// request took; 0 says that none was sent, so that no duration is observed. trace is as in [Metrics.Outbound].
+func (m *Metrics) TokenRequest(issuer, route, grant, result string, d time.Duration, trace string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.names.tokenIssuers[issuer] || !m.route(route) {
@@ -162,7 +164,7 @@ func (m *Metrics) TokenRequest(issuer, route, grant, result string, d time.Durat
 	}
 	m.tokenRequests.WithLabelValues(issuer, route, grant, result).Inc()
 	if d > 0 {
-		m.tokenDuration.WithLabelValues(issuer).Observe(d.Seconds())
+		observe(m.tokenDuration.WithLabelValues(issuer), d, trace)
 	}
 }
 
@@ -296,6 +298,15 @@ func (m *Metrics) RevocationSync(at time.Time) {
 	if m.names.revocations {
 		m.revocationLastSync.WithLabelValues().Set(seconds(at))
 	}
+}
+
+// observe adds a duration to a histogram, with a trace as the exemplar where there is one.
+func observe(o prometheus.Observer, d time.Duration, trace string) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && trace != "" {
+		e.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": trace})
+		return
+	}
+	o.Observe(d.Seconds())
 }
 
 // route says whether the route is one that tokens are obtained for. The caller holds mu.

@@ -46,7 +46,7 @@ func MetricsHandler(m *Metrics, h *Health, o *Observer) http.Handler {
 	if o == nil {
 		o = &Observer{}
 	}
-	scrape := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	scrape := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		guarded(w.Header())
 		if !o.reading(w, r) {

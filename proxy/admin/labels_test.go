@@ -74,8 +74,8 @@ func TestWhatIsOffIsAbsent(t *testing.T) {
 		m, l := NewMetrics(testBuild), testLabels()
 		l.Outbound = nil
 		m.Describe(l)
-		m.Outbound("orders", 200, proxy.OK, 0)
-		m.Outbound("", 200, proxy.OK, 0)
+		m.Outbound("orders", 200, proxy.OK, 0, "")
+		m.Outbound("", 200, proxy.OK, 0, "")
 		for _, s := range ours(samples(t, m)) {
 			if strings.HasPrefix(s, "sidepass_outbound_") || strings.HasPrefix(s, "sidepass_token_") || strings.HasPrefix(s, "sidepass_upstream_") {
 				t.Errorf("%s is there without outbound", s)
@@ -86,8 +86,8 @@ func TestWhatIsOffIsAbsent(t *testing.T) {
 		m, l := NewMetrics(testBuild), testLabels()
 		l.Inbound = nil
 		m.Describe(l)
-		m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0)
-		m.Inbound("", "", proxy.Deny, proxy.NoRule, 0)
+		m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0, "")
+		m.Inbound("", "", proxy.Deny, proxy.NoRule, 0, "")
 		for _, s := range ours(samples(t, m)) {
 			if strings.HasPrefix(s, "sidepass_inbound_") || strings.HasPrefix(s, "sidepass_jwks_") {
 				t.Errorf("%s is there without inbound", s)
@@ -99,7 +99,7 @@ func TestWhatIsOffIsAbsent(t *testing.T) {
 func TestWithoutRulesTheRuleIsDefault(t *testing.T) {
 	m := NewMetrics(testBuild)
 	m.Describe(Labels{Inbound: &InboundLabels{Issuers: []string{"idp"}, Audit: true}})
-	m.Inbound("default", "idp", proxy.Allow, proxy.OK, 0)
+	m.Inbound("default", "idp", proxy.Allow, proxy.OK, 0, "")
 	got := samples(t, m)
 	if v := got[`sidepass_inbound_requests_total{decision="allow",issuer="idp",reason="ok",rule="default"}`]; v != 1 {
 		t.Errorf("counted %v, want 1", v)
@@ -211,10 +211,10 @@ func TestNameThatComesBack(t *testing.T) {
 	without.Outbound.Routes = nil
 	without.Inbound = &InboundLabels{Issuers: []string{"partner"}, Rules: []Rule{{Name: "read", Issuers: []string{"partner"}}}}
 	m.Describe(without)
-	m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0) // still under the old one
+	m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0, "") // still under the old one
 	m.Describe(testLabels())
-	m.Outbound("orders", 200, proxy.OK, 0)
-	m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0)
+	m.Outbound("orders", 200, proxy.OK, 0, "")
+	m.Inbound("read", "idp", proxy.Allow, proxy.OK, 0, "")
 	got := samples(t, m)
 	for series, want := range map[string]float64{
 		`sidepass_outbound_requests_total{code="200",reason="ok",route="orders"}`:                1,

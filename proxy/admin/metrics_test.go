@@ -37,15 +37,15 @@ func testLabels() Labels {
 // everything has each event happen once.
 func everything(m *Metrics) {
 	now := time.Unix(1_800_000_000, 500_000_000)
-	m.TokenRequest("idp", "orders", "client_credentials", "ok", 20*time.Millisecond)
+	m.TokenRequest("idp", "orders", "client_credentials", "ok", 20*time.Millisecond, "")
 	m.TokenObtained("orders", now)
 	m.TokenExpiry("orders", now.Add(time.Hour))
 	m.TokenCacheLookup("orders", "hit")
 	m.QuotaRemaining("idp", "per_hour", 7)
-	m.Outbound("orders", 200, proxy.OK, time.Millisecond)
+	m.Outbound("orders", 200, proxy.OK, time.Millisecond, "")
 	m.Upstream401("orders", "replayed")
 	m.ScopeNarrowed("orders")
-	m.Inbound("read", "idp", proxy.Allow, proxy.OK, time.Millisecond)
+	m.Inbound("read", "idp", proxy.Allow, proxy.OK, time.Millisecond, "")
 	m.Engine(true)
 	m.Engine(false)
 	m.Engine(true)
@@ -191,20 +191,20 @@ func TestLint(t *testing.T) {
 func TestEvents(t *testing.T) {
 	m := described()
 	everything(m)
-	m.TokenRequest("idp", "orders", "client_credentials", "made_up_by_the_server", time.Second)
-	m.TokenRequest("idp", "orders", "client_credentials", "throttled", 0) // none was sent
-	m.TokenRequest("idp", "orders", "client_credentials", "invalid_target", time.Second)
+	m.TokenRequest("idp", "orders", "client_credentials", "made_up_by_the_server", time.Second, "")
+	m.TokenRequest("idp", "orders", "client_credentials", "throttled", 0, "") // none was sent
+	m.TokenRequest("idp", "orders", "client_credentials", "invalid_target", time.Second, "")
 	m.TokenCacheLookup("orders", "miss")
 	m.TokenCacheLookup("orders", "stale")
 	m.TokenCacheLookup("orders", "shared")
-	m.Outbound("", 400, proxy.MalformedRequest, 0)
-	m.Outbound("connect", 403, proxy.ConnectDenied, 0)
-	m.Outbound("orders", 0, proxy.OK, 0) // the app went away
-	m.Outbound("orders", 999, proxy.OK, 0)
-	m.Outbound("orders", 12345, "no_such_word", 0)
-	m.Inbound("", "", "", proxy.HeadersTooLarge, 0)
-	m.Inbound("read", "somebody else", proxy.Deny, proxy.UntrustedIssuer, 0)
-	m.Inbound("new", "idp", proxy.WouldDeny, proxy.InsufficientScope, 0)
+	m.Outbound("", 400, proxy.MalformedRequest, 0, "")
+	m.Outbound("connect", 403, proxy.ConnectDenied, 0, "")
+	m.Outbound("orders", 0, proxy.OK, 0, "") // the app went away
+	m.Outbound("orders", 999, proxy.OK, 0, "")
+	m.Outbound("orders", 12345, "no_such_word", 0, "")
+	m.Inbound("", "", "", proxy.HeadersTooLarge, 0, "")
+	m.Inbound("read", "somebody else", proxy.Deny, proxy.UntrustedIssuer, 0, "")
+	m.Inbound("new", "idp", proxy.WouldDeny, proxy.InsufficientScope, 0, "")
 	m.VerifiedTokenLookup(false)
 	m.JWKSRefresh("partner", false)
 	m.JWKSKeys("partner", 0, time.Time{})
@@ -294,13 +294,13 @@ func TestRequestPathDoesNotAllocate(t *testing.T) {
 	for name, f := range map[string]func(){
 		"Outbound": func() {
 			for _, r := range reasons {
-				m.Outbound("orders", 503, r, time.Millisecond)
+				m.Outbound("orders", 503, r, time.Millisecond, "")
 			}
 		},
-		"Outbound, gone": func() { m.Outbound("gone", 200, proxy.OK, time.Millisecond) },
+		"Outbound, gone": func() { m.Outbound("gone", 200, proxy.OK, time.Millisecond, "") },
 		"Inbound": func() {
-			m.Inbound("read", "partner", proxy.Allow, proxy.OK, time.Millisecond)
-			m.Inbound("read", "", proxy.Deny, proxy.NoToken, time.Millisecond)
+			m.Inbound("read", "partner", proxy.Allow, proxy.OK, time.Millisecond, "")
+			m.Inbound("read", "", proxy.Deny, proxy.NoToken, time.Millisecond, "")
 		},
 		"TokenCacheLookup": func() {
 			m.TokenCacheLookup("orders", "hit")
@@ -322,11 +322,11 @@ func TestConcurrency(t *testing.T) {
 	for i := range workers {
 		g.Go(func() {
 			for n := range rounds {
-				m.Outbound("orders", 200+n%7, proxy.OK, time.Millisecond)
-				m.Outbound("mail", 200+n%7, proxy.OK, time.Millisecond)
-				m.Inbound("read", "idp", proxy.Deny, proxy.Expired, time.Millisecond)
+				m.Outbound("orders", 200+n%7, proxy.OK, time.Millisecond, "")
+				m.Outbound("mail", 200+n%7, proxy.OK, time.Millisecond, "")
+				m.Inbound("read", "idp", proxy.Deny, proxy.Expired, time.Millisecond, "")
 				m.TokenCacheLookup("orders", "hit")
-				m.TokenRequest("idp", "mail", "token_exchange", "ok", time.Duration(i+1))
+				m.TokenRequest("idp", "mail", "token_exchange", "ok", time.Duration(i+1), "")
 				m.VerifiedTokenLookup(n%2 == 0)
 			}
 		})
@@ -368,7 +368,7 @@ func BenchmarkOutbound(b *testing.B) {
 	m := described()
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Outbound("orders", 200, proxy.OK, 3*time.Millisecond)
+		m.Outbound("orders", 200, proxy.OK, 3*time.Millisecond, "")
 	}
 }
 
@@ -376,6 +376,6 @@ func BenchmarkInbound(b *testing.B) {
 	m := described()
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Inbound("read", "idp", proxy.Allow, proxy.OK, 3*time.Millisecond)
+		m.Inbound("read", "idp", proxy.Allow, proxy.OK, 3*time.Millisecond, "")
 	}
 }

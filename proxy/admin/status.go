@@ -1,11 +1,7 @@
 package admin
 
 import (
-	"bytes"
-	"crypto/rand"
-	_ "embed"
-	"html/template"
-	"net/http"
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -22,11 +18,18 @@ type Status struct {
 	Listeners map[string]string `json:"listeners"`
 	// RestartRequired names the settings of the latest configuration that wait for a restart.
 	RestartRequired []string `json:"restart_required"`
+	// Outbound and Inbound say which directions are run.
+	Outbound bool `json:"outbound"`
+	Inbound  bool `json:"inbound"`
 	// Shared is the cache that replicas share tokens through; nil without one.
 	Shared  *SharedStatus  `json:"shared,omitempty"`
 	Routes  []RouteStatus  `json:"routes"`
 	Issuers []IssuerStatus `json:"issuers"`
 	Rules   []RuleStatus   `json:"rules"`
+	// Traffic is what the requests of the last hour came to.
+	Traffic Traffic `json:"traffic"`
+	// Refusals are the last ones, the newest first.
+	Refusals []Refusal `json:"refusals"`
 }
 
 // SharedStatus is whether tokens are shared with other replicas.
@@ -52,25 +55,39 @@ type RouteStatus struct {
 	Obtained uint64 `json:"tokens_obtained"`
 	Cached   uint64 `json:"served_from_cache"`
 	Saved    uint64 `json:"token_requests_saved"`
-	// ExpiresAt is when the cached token expires; zero without one, and for exchanged tokens.
-	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// ObtainedAt is when the cached token was obtained, RefreshAt when its next use refreshes it, and ExpiresAt when it expires;
+	// zero without one, and for exchanged tokens.
+	ObtainedAt time.Time `json:"obtained_at,omitzero"`
+	RefreshAt  time.Time `json:"refresh_at,omitzero"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
 	// LastSuccess is when a token was last obtained.
 	LastSuccess time.Time `json:"last_success,omitzero"`
-	// LastError says why the last attempt failed; "" if it did not.
-	LastError string `json:"last_error,omitempty"`
+	// LastError says why the last attempt failed, and LastFailure when; "" if it did not.
+	LastError   string    `json:"last_error,omitempty"`
+	LastFailure time.Time `json:"last_failure,omitzero"`
+	// RetryAt is when the issuer is asked again after a failure; zero when it may be asked now.
+	RetryAt time.Time `json:"retry_at,omitzero"`
 }
 
 // IssuerStatus is one authorization server.
 type IssuerStatus struct {
 	Name string `json:"name"`
 	URL  string `json:"url"`
+	// Trusted says that inbound accepts its tokens, so that its keys are needed.
+	Trusted bool `json:"trusted"`
 	// Keys is the number of usable keys; 0 also where none are needed.
 	Keys int `json:"keys"`
-	// LastRefresh is when the keys were last loaded.
+	// KeyNames are their key IDs and algorithms, at most [MaxKeyNames] of them.
+	KeyNames []string `json:"key_names,omitempty"`
+	// LastRefresh is when the keys were last loaded, NextRefresh when that is tried again.
 	LastRefresh time.Time `json:"last_refresh,omitzero"`
+	NextRefresh time.Time `json:"next_refresh,omitzero"`
 	// LastError says why the last refresh failed; "" if it did not.
 	LastError string `json:"last_error,omitempty"`
 }
+
+// MaxKeyNames is how many keys of an issuer are named.
+const MaxKeyNames = 16
 
 // RuleStatus is one inbound rule.
 type RuleStatus struct {
@@ -82,10 +99,12 @@ type RuleStatus struct {
 	Mode string `json:"mode"`
 }
 
-//go:embed status.html
-var pageSource string
-
-var pageTemplate = template.Must(template.New("status").Funcs(template.FuncMap{"at": at, "round": round}).Parse(pageSource))
+// Setting is one value of [Options].Config as the page shows it.
+type Setting struct {
+	Path   string `json:"path"`
+	Value  any    `json:"value"`
+	Origin string `json:"origin"`
+}
 
 // status is what Options.Status gives, with empty lists for absent ones, so that JSON has no null.
 func (a *handler) status() Status {
@@ -94,6 +113,8 @@ func (a *handler) status() Status {
 	s.RestartRequired = list(s.RestartRequired)
 	s.Routes = list(s.Routes)
 	s.Issuers = list(s.Issuers)
+	s.Refusals = list(s.Refusals)
+	s.Traffic.Inbound, s.Traffic.Outbound = list(s.Traffic.Inbound), list(s.Traffic.Outbound)
 	s.Rules = slices.Clone(list(s.Rules))
 	for i := range s.Rules {
 		s.Rules[i].Match, s.Rules[i].Needs = list(s.Rules[i].Match), list(s.Rules[i].Needs)
@@ -104,36 +125,18 @@ func (a *handler) status() Status {
 	return s
 }
 
+// settings is the configuration as a list; nil where it is none.
+func (a *handler) settings() []Setting {
+	var all []Setting
+	if json.Unmarshal(a.Config(), &all) != nil {
+		return nil
+	}
+	return all
+}
+
 func list[T any](l []T) []T {
 	if l == nil {
 		return []T{}
 	}
 	return l
 }
-
-// page is the status page: HTML without script, image or any other request.
-func (a *handler) page(w http.ResponseWriter, r *http.Request) {
-	if !a.Observer.reading(w, r) {
-		return
-	}
-	nonce := rand.Text()
-	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, struct {
-		Status
-		Nonce string
-		Now   time.Time
-	}{a.status(), nonce, time.Now()}); err != nil {
-		text(w, http.StatusInternalServerError, "the page could not be made\n")
-		return
-	}
-	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; style-src 'nonce-"+nonce+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(b.Bytes())
-}
-
-// at is a time as the page shows it.
-func at(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
-
-// round is how far apart two times are, to the second.
-func round(from, to time.Time) string { return to.Sub(from).Round(time.Second).String() }

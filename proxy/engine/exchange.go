@@ -175,6 +175,7 @@ func (x *exchange) observe() {
 		Path:     x.req.Target.Path,
 		Note:     x.verdict.Note,
 		Reason:   x.verdict.Reason,
+		Detail:   x.verdict.Detail,
 		Status:   x.status,
 		Again:    x.again,
 		Instance: x.instance,

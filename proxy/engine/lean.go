@@ -133,13 +133,15 @@ func (l *lean) serve() {
 
 // notTLS ends a connection whose TLS handshake failed. Who speaks plain HTTP is told so.
 func (l *lean) notTLS(err error) {
-	l.s.options.ErrorLog.Printf("http: TLS handshake error from %s: %v", l.remote, err)
 	record, ok := errors.AsType[tls.RecordHeaderError](err)
 	if !ok || record.Conn == nil || !h1.IsToken(string(record.RecordHeader[:3])) {
+		l.s.options.ErrorLog.Printf("http: TLS handshake error from %s: %v", l.remote, err)
 		return
 	}
+	instance := proxy.NewInstance()
+	l.s.options.ErrorLog.Printf("http: TLS handshake error from %s: %v (answered as %s)", l.remote, err, instance)
 	l.last = true
-	reply := proxy.Refusal(&proxy.Verdict{Reason: proxy.MalformedRequest, Detail: "This listener speaks TLS, and the request came in plain HTTP; use https://."}, false, proxy.NewInstance())
+	reply := proxy.Refusal(&proxy.Verdict{Reason: proxy.MalformedRequest, Detail: "This listener speaks TLS, and the request came in plain HTTP; use https://."}, false, instance)
 	_ = record.Conn.SetDeadline(time.Now().Add(linger))
 	if _, err := record.Conn.Write(l.appendReply(nil, reply.Status, reply.Header, reply.Body)); err == nil && closeWrite(record.Conn) == nil {
 		_, _ = io.Copy(io.Discard, io.LimitReader(record.Conn, leftover)) // so that no reset overtakes the answer

@@ -181,7 +181,7 @@ func (l *lean) malformed(problem h1.Problem) {
 
 // refuse answers with a reason from the table.
 func (l *lean) refuse(v *proxy.Verdict) {
-	l.verdict.Reason = v.Reason
+	l.verdict.Reason, l.verdict.Detail = v.Reason, v.Detail
 	if l.wrote {
 		l.last = true
 		return
@@ -341,6 +341,7 @@ func (l *lean) observe() {
 		Path:     l.req.Target.Path,
 		Note:     l.verdict.Note,
 		Reason:   l.verdict.Reason,
+		Detail:   l.verdict.Detail,
 		Status:   l.status,
 		Again:    l.again,
 		Instance: l.instance,

@@ -41,6 +41,8 @@ type Record struct {
 	// Reason is "ok", the reason of our own answer, or, for a request that was let through in audit mode, why it would
 	// have been refused.
 	Reason proxy.Reason
+	// Detail is the sentence that goes with Reason; "" where it is the reason's own.
+	Detail string
 	// Ended is why a stream was ended before its end, as its tenure gave it: the client saw it break off. Reason is still "ok" then;
 	// "" when nothing was broken off.
 	Ended proxy.Reason
@@ -52,7 +54,7 @@ type Record struct {
 	Upstream string
 	// Again says that the request was sent twice.
 	Again bool
-	// Instance is the urn in the body of our own answer; "" when the answer is the upstream's.
+	// Instance is the urn in our own answer's body and Sidepass-Instance; "" when the answer is the upstream's.
 	Instance string
 	// Received and Sent count the bytes of the request's and the answer's content, those of an upgraded or tunnelled
 	// connection included.

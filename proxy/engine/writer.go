@@ -110,7 +110,7 @@ func (x *exchange) settle() {
 
 // refuse answers with a reason from the table.
 func (x *exchange) refuse(v *proxy.Verdict) {
-	x.verdict.Reason = v.Reason
+	x.verdict.Reason, x.verdict.Detail = v.Reason, v.Detail
 	if x.wrote {
 		x.gone = true
 		return

@@ -63,6 +63,8 @@ type Options struct {
 	Proofs *verify.Proofs
 	// CertificateBound says in the metadata that tokens may be bound to the certificate of the connection's client (RFC 8705, section 3.3).
 	CertificateBound bool
+	// Accounts has refusals explained; with nil none is.
+	Accounts *Accounts
 	// Observer is told what metrics count.
 	Observer Observer
 }
@@ -91,6 +93,7 @@ type Gate struct {
 	expire   bool
 	metadata metadata
 	proofs   *verify.Proofs // nil where no proofs are accepted
+	accounts *Accounts      // nil where refusals are not explained
 	observer Observer
 	// What challenges say of DPoP, to a request that used it and to any other; nil where no proofs are accepted.
 	used, offered *proxy.DPoP
@@ -104,6 +107,7 @@ func New(o Options) (*Gate, error) {
 		fallback: &rule{name: "default", audit: o.Mode == Audit},
 		expire:   o.ExpireStreams,
 		proofs:   o.Proofs,
+		accounts: o.Accounts,
 		observer: o.Observer,
 	}
 	if o.Proofs != nil {
@@ -196,9 +200,13 @@ func (g *Gate) Admit(ctx context.Context, r *proxy.Request) proxy.Verdict {
 		g.limit(&v, rl, tok)
 		return v
 	case rl.audit:
-		return g.wouldRefuse(rl, host, tok, no)
+		v := g.wouldRefuse(rl, host, tok, no)
+		g.explain(&v, r, rl, tok)
+		return v
 	}
-	return g.refuse(rl, tok, no)
+	v := g.refuse(rl, tok, no)
+	g.explain(&v, r, rl, tok)
+	return v
 }
 
 // refusal is why a step of the gate does not let a request on; a nil one lets it.
@@ -252,7 +260,7 @@ func (g *Gate) forward(rl *rule, host string, tok *verify.Token) proxy.Verdict {
 func (g *Gate) wouldRefuse(rl *rule, host string, tok *verify.Token, no *refusal) proxy.Verdict {
 	v := g.forward(rl, host, tok)
 	v.Reason, v.Detail = no.reason, no.detail
-	v.Note.Decision = proxy.WouldDeny
+	v.Note.Decision, v.Note.Judged = proxy.WouldDeny, no.reason
 	if tok == nil {
 		v.Note.Issuer = no.issuer
 	}

@@ -300,6 +300,9 @@ func (w *world) accept(t testing.TB, token string) *Token {
 	if steps, same := w.Explain(t.Context(), token, Possession{}); same == nil || len(steps) != len(checks) {
 		t.Errorf("Explain says otherwise: %v", steps)
 	}
+	if steps := w.Account(token, Possession{}, proxy.OK); len(steps) != len(checks) || steps[len(steps)-1].Problem != "" {
+		t.Errorf("Account says otherwise: %v", steps)
+	}
 	return got
 }
 
@@ -321,6 +324,10 @@ func (w *world) refuse(t testing.TB, token string, want proxy.Reason) *Error {
 	steps, none := w.Explain(t.Context(), token, Possession{})
 	if none != nil || steps[len(steps)-1].Err.Reason != want {
 		t.Errorf("Explain says otherwise: %v", steps)
+	}
+	account := w.Account(token, Possession{}, want)
+	if last := account[len(account)-1]; last.Name != steps[len(steps)-1].Name || last.Problem == "" {
+		t.Errorf("Account ends with %v, and Explain with %v", last, steps[len(steps)-1])
 	}
 	return e
 }

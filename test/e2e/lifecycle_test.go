@@ -222,7 +222,6 @@ func TestUnusableConfiguration(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, want string }{
 		"unknown key":     {"outbound:\n  routs: []\n", "sidepass.yaml:2:3: outbound.routs: unknown key"},
 		"nothing to run":  {"log: {level: info}\n", "neither an outbound nor an inbound"},
-		"not built yet":   {"issuers: [{url: \"http://127.0.0.1:1\"}]\ninbound: {trust: [{audiences: [a]}]}\ntracing: {endpoint: \"http://127.0.0.1:4318\"}\n", "tracing.endpoint"},
 		"two at once":     {"outbound: {listen: x, unmatched: maybe}\n", "outbound.unmatched"},
 		"remote outbound": {"outbound: {listen: \":8401\"}\n", "allow_remote"},
 	} {
