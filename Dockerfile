@@ -1,14 +1,9 @@
-# The sidepass image: one static binary and the CA roots, nothing else. It takes no arguments, runs as nobody in particular, and writes nothing:
-# its root may be read-only.
+# The sidepass image: one static binary, the CA roots and the licences, nothing else. It takes no arguments, runs as nobody in particular, and
+# writes nothing: its root may be read-only.
 #
 #   docker build -t sidepass .
 #
-# With a binary that you built yourself, nothing is pulled and no network is needed: the folder dist/ stands in for the stage of that name.
-#
-#   mkdir -p dist && cp /etc/ssl/certs/ca-certificates.crt dist/
-#   CGO_ENABLED=0 GOOS=linux go build -trimpath -o dist/sidepass \
-#     -ldflags "-s -w -X main.buildVersion=$(git describe --tags --always) -X main.buildCommit=$(git rev-parse HEAD)" ./cmd/sidepass
-#   docker build --build-context dist=dist -t sidepass .
+# Without pulling anything, and with buildah: release/build --image linux-amd64. It puts a folder of its own in the place of the stage dist.
 
 # What the image stands on. A base of your own may be anything: nothing in it is used.
 ARG BASE=scratch
@@ -23,12 +18,12 @@ ARG TARGETARCH
 # As `sidepass version` and the metric sidepass_build_info show them.
 ARG VERSION=
 ARG COMMIT=
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-      -ldflags "-s -w -X main.buildVersion=$VERSION -X main.buildCommit=$COMMIT" -o /sidepass ./cmd/sidepass \
- && cp /etc/ssl/certs/ca-certificates.crt /
+RUN GOOS=$TARGETOS GOARCH=$TARGETARCH release/compile /sidepass "$VERSION" "$COMMIT" \
+ && cp /etc/ssl/certs/ca-certificates.crt / && mkdir /licenses && cp LICENSE /licenses/
 
 FROM ${BASE}
 COPY --from=dist --chmod=0444 /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=dist --chmod=0444 /licenses/* /licenses/
 COPY --from=dist --chmod=0555 /sidepass /sidepass
 # Where a configuration may be mounted: a file sidepass.yaml here is found without being named. The environment alone will do as well.
 WORKDIR /etc/sidepass

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -82,6 +83,15 @@ func queries(t *testing.T) map[string]string {
 	return all
 }
 
+// Who has no Helm takes the dashboard from the examples.
+func TestDashboardIsAnExampleToo(t *testing.T) {
+	ours, err := os.ReadFile(chart + "/files/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "../../examples/grafana/dashboard.json", ours)
+}
+
 // What an alert or a panel asks for, the binary exports, with these labels. Besides them, what Prometheus adds to every series of a pod.
 func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 	labels := map[string][]string{} // :: series → its labels
@@ -104,6 +114,7 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 	for _, a := range alerts(t) {
 		all[a.Alert] = a.Expr
 	}
+	maps.Copy(all, pageQueries(t))
 	used := map[string]bool{}
 	for where, expr := range all {
 		var known []string
