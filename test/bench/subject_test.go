@@ -56,13 +56,21 @@ func (s *subject) answers() bool {
 
 // ask sends a request over a connection of its own.
 func ask(address string, request []byte) (status int, err error) {
-	c, err := net.DialTimeout("tcp", address, time.Second)
+	c, err := dial(address)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	return roundTrip(c, bufio.NewReader(c), request)
+}
+
+// dial connects to an address: a host and a port, or unix: and a path.
+func dial(address string) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return net.DialTimeout("unix", path, time.Second)
+	}
+	return net.DialTimeout("tcp", address, time.Second)
 }
 
 // plainProxy is the environment variable that makes the test binary be the plain proxy to that upstream.
@@ -118,7 +126,11 @@ func buildSidepass(t testing.TB) string {
 // startSidepass starts sidepass with a configuration in which ADDR is where it listens. It is ready when it says so.
 func startSidepass(t testing.TB, core int, binary, name, yaml string, request []byte) *subject {
 	t.Helper()
-	address, metrics := free(t), free(t)
+	return startSidepassAt(t, core, binary, name, free(t), free(t), yaml, request)
+}
+
+func startSidepassAt(t testing.TB, core int, binary, name, address, metrics, yaml string, request []byte) *subject {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "sidepass.yaml")
 	yaml = strings.ReplaceAll(yaml, "ADDR", address) + fmt.Sprintf("metrics: {listen: %q}\nadmin: {listen: \"off\"}\n", metrics)
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {

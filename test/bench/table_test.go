@@ -118,11 +118,16 @@ func (r *row) ratio(to *row) float64 {
 	if to == nil || len(to.micros) == 0 {
 		return 0
 	}
-	v := make([]float64, len(r.micros))
+	return ratio(r.micros, to.micros)
+}
+
+// ratio is the median of the rounds' ratios.
+func ratio(v, to []float64) float64 {
+	of := make([]float64, len(v))
 	for i := range v {
-		v[i] = r.micros[i] / to.micros[i]
+		of[i] = v[i] / to[i]
 	}
-	return median(v)
+	return median(of)
 }
 
 // costs is the table of rows of one kind of traffic; the first is the yardstick, and so is the plain ReverseProxy where there is one.
