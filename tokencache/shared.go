@@ -67,7 +67,8 @@ type outcome struct {
 }
 
 // fetchShared takes what another replica was given, waits for it a while, or asks the issuer for all of them. Half the timeout
-// is left for asking after all: a level that keeps saying that somebody asks must not be what a request fails for.
+// is left for asking after all: a level that keeps saying that somebody asks must not be what a request fails for. A refresh that no
+// request waits for does not ask: while the issuer cannot be reached, one replica tries for all.
 func (e *Entry) fetchShared(ctx context.Context, s *Settings) (o outcome) {
 	o.r = e.cache.rand()
 	q := Question{Key: e.key, Credentials: s.Credentials, Fit: func(t *Token) bool {
@@ -98,6 +99,10 @@ func (e *Entry) fetchShared(ctx context.Context, s *Settings) (o outcome) {
 		select {
 		case <-time.After(time.Duration(float64(pause) * (0.75 + 0.25*e.cache.rand()))):
 		case <-patience.C:
+			if e.current.Load().state(time.Now()) == StateDue { // no request waits for this flight
+				o.failure = &Failure{Kind: Unavailable, Result: ResultTimeout, Detail: "another replica asks the issuer, and has had no answer yet"}
+				return o
+			}
 			o.token, o.failure = e.ask(ctx, s, "")
 			return o
 		case <-ctx.Done():
@@ -160,6 +165,8 @@ func (e *Entry) settle(o *outcome, s *Settings, landed bool) {
 		o.lease.End(o.token, nil)
 	case landed && o.failure != nil && o.failure.Answered:
 		o.lease.End(nil, e.holdup(o.failure, s))
+	case landed && o.failure != nil && o.failure.Kind == Unavailable && !o.failure.Answered && e.cache.ctx.Err() == nil:
+		// It had no answer. That may be true of this replica alone, so another one tries, but not at once: the lease lapses.
 	default:
 		o.lease.End(nil, nil)
 	}
