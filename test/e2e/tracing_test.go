@@ -317,7 +317,9 @@ func TestTraceOfOneRequest(t *testing.T) {
 		})
 		ask("fetched ahead", func() check {
 			return func(t *testing.T) {
-				if !slices.ContainsFunc(c.all(), func(s span) bool { return s.name == "token request" && s.parent == "" && s.attributes["sidepass.result"] == "ok" }) {
+				if !slices.ContainsFunc(c.all(), func(s span) bool {
+					return s.name == "token request" && s.parent == "" && s.attributes["sidepass.result"] == "ok"
+				}) {
 					t.Error("no prefetch is a trace of its own")
 				}
 			}
