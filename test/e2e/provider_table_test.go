@@ -161,7 +161,7 @@ func entraV1Provider() provider {
 			"  rules:\n    - {match: [\"GET /orders/{id}\"], scopes: [Orders.Read]}\n",
 		names: minimalNames(shopAppID),
 		caseOf: []providerCase{
-			{"scope-for-resource", `scopes: ["` + orders + `/.default"]`, 502, "token_refused", []string{"invalid_request", "'resource'", "check audience, resource"}},
+			{"scope-for-resource", `scopes: ["` + orders + `/.default"]`, 502, "token_refused", []string{"invalid_request", "'resource'", "at the v1 endpoint set resource"}},
 			{"unknown-api", `resource: ["api://unknown"]`, 502, "token_refused", []string{"AADSTS500011", "does not know the API", "api://unknown"}},
 		},
 		also: func(t *testing.T, w *providerWorld) {
@@ -280,8 +280,8 @@ func hydraProvider() provider {
 			{"no-audience", "issuer: idp, scopes: [orders.read]", 401, "wrong_audience", nil}, // its aud is an empty list
 			{"scope-not-allowed", `issuer: idp, audience: ["https://orders"], scopes: [orders.write]`, 502, "token_refused", []string{"invalid_scope", "orders.write"}},
 			{"opaque-strategy", `issuer: opaque, audience: ["https://orders"]`, 401, "malformed_token", nil},
-			{"post-not-registered", "issuer: post", 502, "token_refused", []string{"invalid_client", "registered for client_secret_post"}},
-			{"secret-not-encoded", "issuer: raw", 502, "token_refused", []string{"invalid_client", "registered for client_secret_basic_raw"}},
+			{"post-not-registered", "issuer: post", 502, "token_refused", []string{"invalid_client", "token_endpoint_auth_method in Hydra"}},
+			{"secret-not-encoded", "issuer: raw", 502, "token_refused", []string{"invalid_client", "token_endpoint_auth_method in Hydra"}},
 		},
 	}
 }
@@ -355,7 +355,7 @@ func pingOneProvider() provider {
 			{"two-resources", `issuer: idp, scopes: ["orders:read", "stock:read"]`, 502, "token_refused", []string{"invalid_scope", "multiple resources"}},
 			{"no-scope", "issuer: idp", 502, "token_refused", []string{"invalid_scope", "no audience, resource or scope is configured"}},
 			{"another-resource", `issuer: idp, scopes: ["stock:read"]`, 401, "wrong_audience", nil},
-			{"other-method", `issuer: post, scopes: ["orders:read"]`, 502, "token_refused", []string{"invalid_client", "Unsupported authentication method", "registered for client_secret_basic"}},
+			{"other-method", `issuer: post, scopes: ["orders:read"]`, 502, "token_refused", []string{"invalid_client", "Unsupported authentication method", "Token Endpoint Authentication Method in PingOne"}},
 		},
 	}
 }

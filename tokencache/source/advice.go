@@ -61,7 +61,7 @@ func wordings() []wording {
 		// PingOne
 		{code: "invalid_scope", says: "scopes for multiple resources", do: "ask for the scopes of one resource only: in PingOne a token is for one"},
 		{code: "invalid_scope", says: "At least one scope must be granted", do: "give the application the scopes in PingOne, under Resources, and name them in scopes"},
-		{code: "invalid_client", says: "Unsupported authentication method", credentials: true, do: "set auth_method to the application's Token Endpoint Authentication Method in PingOne"},
+		{code: "invalid_client", says: "Request denied: Unsupported authentication method", credentials: true, do: "set auth_method to the application's Token Endpoint Authentication Method in PingOne"},
 	}
 }
 
@@ -83,7 +83,7 @@ func entra(number int) string {
 	case 9001023, 50194:
 		return "name the tenant in the issuer's url: with /common, /organizations and /consumers Entra ID gives applications no token"
 	case 900144:
-		return "at Entra ID's v2 endpoint set scopes to the API's App ID URI followed by /.default"
+		return "name the API: at Entra ID's v2 endpoint set scopes to its App ID URI followed by /.default, at the v1 endpoint set resource to its App ID URI"
 	case 7000218:
 		return "Entra ID takes this client with a secret or an assertion: set auth_method to client_secret_post or private_key_jwt, and what it needs"
 	case 7000215:
