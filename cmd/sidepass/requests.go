@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+
 	"go.uber.org/zap"
 
 	"github.com/sidepass/sidepass/proxy"
@@ -18,6 +20,19 @@ func clip(key, value string) zap.Field {
 		value = value[:longest] + "…"
 	}
 	return zap.String(key, value)
+}
+
+// clipped shortens each line of net/http and crypto/tls, which quote what a client sent.
+type clipped struct{ io.Writer }
+
+func (w clipped) Write(line []byte) (int, error) {
+	if len(line) <= longest {
+		return w.Writer.Write(line)
+	}
+	if _, err := w.Writer.Write(append(line[:longest:longest], "…"...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 // given is a field for a value that not every line has.

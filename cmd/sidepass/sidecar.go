@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/introspect"
 	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/proxy/outbound"
+	"github.com/sidepass/sidepass/proxy/pattern"
 	"github.com/sidepass/sidepass/proxy/verify"
 	"github.com/sidepass/sidepass/tokencache"
 )
@@ -164,7 +166,7 @@ func pseudonym() string {
 
 // listen opens every listener of the configuration.
 func (s *sidecar) listen(c *config.Config) error {
-	errorLog := zap.NewStdLog(s.o.Log.Named("http"))
+	errorLog := log.New(clipped{zap.NewStdLog(s.o.Log.Named("http")).Writer()}, "", 0)
 	open := func(name, key string, l config.Listen, server func() *listener) error {
 		if l.Off() || !l.IsSet() {
 			return nil
@@ -332,10 +334,23 @@ func (s *sidecar) run(ctx context.Context) error {
 
 // announce logs what an operator should know of a configuration.
 func (s *sidecar) announce(c *config.Config) {
+	doubts := func(in, name string, patterns []string) {
+		for _, p := range patterns {
+			for _, d := range pattern.Doubts(p) {
+				s.o.Log.Warn("this pattern hardly means what it says", zap.String(in, name), zap.String("pattern", p), zap.String("problem", d.Says), zap.String("advice", d.Do))
+			}
+		}
+	}
+	if c.Inbound != nil {
+		for _, r := range c.Inbound.Rules {
+			doubts("rule", r.Name, r.Match)
+		}
+	}
 	if c.Outbound == nil {
 		return
 	}
 	for _, r := range c.Outbound.Routes {
+		doubts("route", r.Name, r.Paths)
 		if upstream, inClear := tokenInClear(r); inClear {
 			s.o.Log.Warn("this route sends its token over plain HTTP to another machine; use an https upstream where there is one",
 				zap.String("route", r.Name), zap.String("upstream", upstream))

@@ -147,10 +147,14 @@ const (
 // jose is what looks like a JWT, in part or whole: the base64url of {" begins with eyJ.
 var jose = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)*`)
 
+// Plain is a stranger's text, made fit to be shown to an operator: without what looks like a token, what cannot be seen written as an
+// escape, and cut.
+func Plain(s string) string { return plain(s, longText) }
+
 // plain is text that a stranger may have written, made fit to be shown: what looks like a token is left out, what cannot be seen or
 // changes the order of what stands beside it is written as an escape, and it is cut. The result shares no memory with s.
 func plain(s string, limit int) string {
-	const widest = 16 << 10 // of what is looked at
+	widest := 4*limit + 64 // of what is looked at: a stranger must not make us work for what nobody sees
 	if len(s) > widest {
 		s = s[:widest]
 	}

@@ -251,7 +251,7 @@ func forget(res *http.Response) {
 
 // modify is called by ReverseProxy with the hop-by-hop fields already gone from the answer.
 func (x *exchange) modify(res *http.Response) error {
-	dropOwnStatus(res.Header)
+	dropOwn(res.Header)
 	if res.ContentLength < 0 {
 		delete(res.Header, "Content-Length") // HTTP/2 leaves one there that it could not read
 	}
@@ -330,7 +330,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		if len(a.res.Trailer) > 0 {
-			dropOwnStatus(a.res.Trailer)
+			dropOwn(a.res.Trailer)
 			for name := range a.res.Trailer {
 				if !httpguts.ValidTrailerHeader(name) {
 					delete(a.res.Trailer, name)

@@ -247,6 +247,7 @@ func TestAnswersPassUnchanged(t *testing.T) {
 			status: 200, want: http.Header{"Proxy-Status": {`a; details="x, sidepass"`}}},
 		"Proxy-Status of ours, hidden behind a line's open string": {answer: "HTTP/1.1 200 OK\r\nProxy-Status: foo; details=\"\r\nProxy-Status: \", sidepass; error=e; details=\"no_token\"\r\nContent-Length: 0\r\n\r\n",
 			status: 200, want: http.Header{"Proxy-Status": {`foo; details=", "`}}},
+		"an instance of ours":            {answer: "HTTP/1.1 200 OK\r\nSidepass-Instance: urn:uuid:0\r\nContent-Length: 0\r\n\r\n", status: 200, mustLack: []string{"Sidepass-Instance"}},
 		"Proxy-Status that does not end": {answer: "HTTP/1.1 200 OK\r\nProxy-Status: foo; details=\"x, sidepass; error=e\r\nContent-Length: 0\r\n\r\n", status: 200, mustLack: []string{"Proxy-Status"}},
 		"Proxy-Status of ours does not":  {answer: "HTTP/1.1 500 X\r\nProxy-Status: sidepass; details=\"no_token\"\r\nContent-Length: 0\r\n\r\n", status: 500, mustLack: []string{"Proxy-Status"}},
 		"until the connection closes":    {answer: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nrest", status: 200, body: "rest"},

@@ -105,9 +105,13 @@ func trailers(announced http.Header, v *proxy.Verdict) http.Header {
 	return out
 }
 
-// dropOwnStatus removes the members named sidepass from the Proxy-Status fields of an upstream (RFC 9209, section 2):
-// only answers of our own carry one.
-func dropOwnStatus(h http.Header) {
+// instanceField has the instance of an answer of our own, and of no other.
+const instanceField = "Sidepass-Instance"
+
+// dropOwn removes from an upstream's fields what only answers of our own carry: [instanceField], and the members of Proxy-Status that
+// are named sidepass (RFC 9209, section 2).
+func dropOwn(h http.Header) {
+	delete(h, instanceField)
 	values := h["Proxy-Status"]
 	if len(values) == 0 {
 		return

@@ -77,6 +77,9 @@ func (l *lean) appendAnswerFields(b []byte, k *link) []byte {
 				continue
 			}
 		case h1.Other:
+			if h1.Same(f.Name, instanceField) {
+				continue
+			}
 			dated = dated || h1.Same(f.Name, "Date")
 		}
 		b = appendField(b, f.Name, f.Value)
@@ -99,7 +102,7 @@ func appendOthersStatus(b []byte, values []string) []byte {
 		return b
 	}
 	rest := http.Header{"Proxy-Status": values}
-	dropOwnStatus(rest)
+	dropOwn(rest)
 	for _, v := range rest["Proxy-Status"] {
 		b = appendField(b, "Proxy-Status", v)
 	}
@@ -225,7 +228,7 @@ func (l *lean) appendLastChunk(b []byte, k *link) []byte {
 		switch {
 		case f.Kind == h1.ProxyStatus:
 			own = append(own, f.Value)
-		case f.Kind == h1.Other && httpguts.ValidTrailerHeader(textproto.CanonicalMIMEHeaderKey(f.Name)):
+		case f.Kind == h1.Other && !h1.Same(f.Name, instanceField) && httpguts.ValidTrailerHeader(textproto.CanonicalMIMEHeaderKey(f.Name)):
 			b = appendField(b, f.Name, f.Value)
 		}
 	}

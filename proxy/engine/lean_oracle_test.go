@@ -187,7 +187,7 @@ func plainLength(h http.Header) {
 func backward(r message) http.Header {
 	h := r.header.Clone()
 	dropHopByHop(h, "Content-Length")
-	dropOwnStatus(h)
+	dropOwn(h)
 	switch {
 	case r.line[0] == '1':
 		delete(h, "Content-Length")
@@ -205,7 +205,7 @@ func backward(r message) http.Header {
 func backwardTrailers(h http.Header) http.Header {
 	h = h.Clone()
 	dropHopByHop(h)
-	dropOwnStatus(h)
+	dropOwn(h)
 	for name := range h {
 		if !httpguts.ValidTrailerHeader(name) || name == "Via" || name == "Expect" || name == "Content-Type" {
 			delete(h, name)

@@ -5,11 +5,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
 
 // socket is a connection of the lean engine, without TLS. What it asks of the kernel never waits there, so the scheduler need not know
-// of it. One goroutine may read while another writes.
+// of it. One goroutine may read while others write.
 type socket struct {
 	net.Conn
 	raw syscall.RawConn
@@ -17,7 +18,9 @@ type socket struct {
 	in      []byte // of the read that is under way, and what came of it
 	read    int
 	readErr error
-	out     []byte // the same of a write
+
+	writing sync.Mutex // an interim answer and 100 (Continue) may meet
+	out     []byte     // the same of a write
 	written int
 	outErr  error
 	step    asking
@@ -29,7 +32,7 @@ type socket struct {
 type asking uint8
 
 const (
-	atCheck asking = iota // of a connection that was used before
+	atCheck asking = iota
 	atRequest
 	atAnswer
 	atEnd
@@ -84,6 +87,8 @@ func (s *socket) ended(err error) (int, error) {
 }
 
 func (s *socket) Write(b []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.out, s.written = b, 0
 	err := s.raw.Write(s.writeOnce)
 	s.out = nil
@@ -109,12 +114,16 @@ func (s *socket) writeNow(fd uintptr) bool {
 // there is something to read, the error is errStale.
 //
 // Look, write and wait are one call of the poller: what happens on the connection from before the look on ends the wait, so that
-// nobody has to try in vain whether the answer is there already.
+// nobody has to try in vain whether the answer is there already. Without the look what had come before would end no wait: on a
+// new connection the answer is read as ever.
 func (s *socket) ask(request, answer []byte, used bool) (written, read int, err error) {
-	s.step = atRequest
-	if used {
-		s.step = atCheck
+	if !used {
+		if written, err = s.Write(request); err == nil {
+			read, err = s.Read(answer)
+		}
+		return written, read, err
 	}
+	s.step = atCheck
 	s.out, s.written, s.outErr, s.in = request, 0, nil, answer
 	err = s.raw.Read(s.askOnce)
 	s.out = nil

@@ -3,14 +3,20 @@
 package engine
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/proxy"
 )
 
 // sockets are the two ends of a connection, of which the first is ours.
@@ -142,5 +148,83 @@ func TestAskEnds(t *testing.T) {
 				t.Fatalf("%d, %d, %v", written, n, err)
 			}
 		})
+	}
+}
+
+// An upstream that is too busy answers and closes its side before it has the request.
+func TestAnUpstreamThatAnswersFirst(t *testing.T) {
+	address := connOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbusy")
+		_ = c.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, r)
+	})
+	s := serve(t, with(proxy.Verdict{Upstream: upstream(t, "http://"+address), Reason: proxy.OK, Timeout: 5 * time.Second}))
+	for range 200 {
+		// net/http gives 502 where the answer comes before it has begun to write.
+		if got := get(t, s, "/"); got.StatusCode != 503 && got.StatusCode != 502 {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+	}
+}
+
+// Interim answers are passed on while the client is told to go on with its content.
+func TestInterimAnswersAndContinueMeet(t *testing.T) {
+	const hints = 10
+	address := connOrigin(t, func(c net.Conn, r *bufio.Reader) {
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				return
+			}
+		}
+		time.Sleep(patience - 5*time.Millisecond)
+		for range hints {
+			_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: <"+strings.Repeat("x", 100)+">\r\n\r\n")
+			time.Sleep(time.Millisecond)
+		}
+		content := make([]byte, 5)
+		if _, err := io.ReadFull(r, content); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"+string(content))
+		}
+	})
+	s := serve(t, to(upstream(t, "http://"+address)))
+	if s.options.Std {
+		t.Skip("net/http's own ResponseWriter is not made for this")
+	}
+	exchange := func() error {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+		r, seen := bufio.NewReader(c), map[int]int{}
+		for {
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				return fmt.Errorf("after %v: %w", seen, err)
+			}
+			if seen[res.StatusCode]++; res.StatusCode == 100 {
+				_, _ = io.WriteString(c, "hello")
+			}
+			if res.StatusCode < 200 {
+				continue
+			}
+			if content, _ := io.ReadAll(res.Body); string(content) != "hello" || seen[100] != 1 || seen[103] != hints || seen[200] != 1 {
+				return fmt.Errorf("%v, %q", seen, content)
+			}
+			return nil
+		}
+	}
+	results := make(chan error)
+	const clients = 50
+	for range clients {
+		go func() { results <- exchange() }()
+	}
+	for range clients {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -29,7 +29,7 @@ func (x *exchange) WriteHeader(status int) {
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		// HTTP/1.0 has none (RFC 9110, section 15.2). 100 is net/http's to send, when the content is first read.
 		if x.in.ProtoAtLeast(1, 1) && status != http.StatusContinue {
-			dropOwnStatus(h)
+			dropOwn(h)
 			delete(h, "Connection")
 			x.rw.WriteHeader(status)
 		}

@@ -56,7 +56,7 @@ func newServer(url string, timeout time.Duration) (*server, error) {
 	o.PoolSize, o.PipelinePoolSize, o.MinIdleConns = 2, -1, 0
 	address := strings.Join(o.Addrs, ",")
 	return &server{
-		address: address, list: fmt.Sprint(address, o.MasterName, o.DB), channel: changed + strconv.Itoa(o.DB),
+		address: address, list: fmt.Sprintf("%s %s %d", address, o.MasterName, o.DB), channel: changed + strconv.Itoa(o.DB),
 		passwords: []string{o.Password, o.SentinelPassword}, client: goredis.NewUniversalClient(o),
 	}, nil
 }
