@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -16,8 +17,10 @@ const (
 
 // Claims are what a token says of itself that may be shown. Nothing of it is verified.
 type Claims struct {
-	Audience []string // nil: it names none
-	Scopes   []string // of scope, scp, permissions and roles
+	Audience []string  // nil: it names none
+	Scopes   []string  // of scope, scp, permissions and roles
+	Issuer   string    // "": it names none
+	Expires  time.Time // zero: it does not say
 	style    style
 }
 
@@ -56,6 +59,13 @@ func ReadClaims(token string) (c Claims, ok bool) {
 	}
 	for _, name := range []string{"permissions", "roles"} {
 		c.Scopes = append(c.Scopes, values(claims[name])...)
+	}
+	if issuer := values(claims["iss"]); len(issuer) == 1 {
+		c.Issuer = issuer[0]
+	}
+	var expires float64
+	if json.Unmarshal(claims["exp"], &expires) == nil && expires > 0 && expires < 1<<40 {
+		c.Expires = time.Unix(int64(expires), 0)
 	}
 	c.style = styleOf(claims)
 	return c, true
@@ -202,6 +212,8 @@ func (g *Group) Scopes(a Asked, answered []string, c *Claims, missing func(asked
 		g.OK("scopes", Facts{"asked": asked}, "asked for scopes %s; the issuer does not say otherwise", strings.Join(asked, " "))
 	case len(shown) == 0 && len(lacking) > 0:
 		g.Warn("scopes", facts, scopeAdvice(lacking), "asked for scopes %s, but none were granted", strings.Join(asked, " "))
+	case len(lacking) > 0 && len(lacking) == len(asked):
+		g.Warn("scopes", facts, scopeAdvice(lacking), "asked for scopes %s, but none of them was granted, only %s", strings.Join(asked, " "), strings.Join(shown, " "))
 	case len(lacking) > 0:
 		g.Warn("scopes", facts, scopeAdvice(lacking), "asked for scopes %s, but only %s were granted", strings.Join(asked, " "), strings.Join(shown, " "))
 	case len(shown) == 0:

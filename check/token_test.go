@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sidepass/sidepass/check"
 )
@@ -124,9 +125,10 @@ func TestScopes(t *testing.T) {
 		{"as asked", []string{"r"}, []string{"r"}, nil, check.OK, "scopes r"},
 		{"more", []string{"r"}, []string{"r", "w"}, nil, check.OK, "scopes r w"},
 		{"fewer", []string{"r", "w"}, []string{"r"}, nil, check.Warning, "asked for scopes r w, but only r were granted"},
+		{"others", []string{"r", "w"}, []string{"x", "y"}, nil, check.Warning, "asked for scopes r w, but none of them was granted, only x y"},
 		{"none", []string{"r"}, []string{}, nil, check.Warning, "asked for scopes r, but none were granted"},
 		{"the answer before the token", []string{"r"}, []string{"r"}, claims(check.Claims{Scopes: []string{"w"}}), check.OK, "scopes r"},
-		{"the token where the answer is silent", []string{"r"}, nil, claims(check.Claims{Scopes: []string{"w"}}), check.Warning, "asked for scopes r, but only w were granted"},
+		{"the token where the answer is silent", []string{"r"}, nil, claims(check.Claims{Scopes: []string{"w"}}), check.Warning, "asked for scopes r, but none of them was granted, only w"},
 		{"both silent", []string{"r"}, nil, claims(check.Claims{}), check.OK, "asked for scopes r; the issuer does not say otherwise"},
 		{"opaque", []string{"r"}, nil, nil, check.OK, "asked for scopes r; the issuer does not say otherwise"},
 		{"not asked", nil, []string{"r"}, nil, check.OK, "scopes r"},
@@ -140,5 +142,37 @@ func TestScopes(t *testing.T) {
 	g := &check.Group{}
 	if g.Scopes(check.Asked{}, nil, nil, missing); len(g.Lines) != 0 {
 		t.Errorf("nothing asked and nothing said: got %+v", g.Lines)
+	}
+}
+
+func TestIssuedByAndLifetime(t *testing.T) {
+	now := time.Unix(2000, 0)
+	claims := func(text string) *check.Claims {
+		if c, ok := check.ReadClaims(jwt(text)); ok {
+			return &c
+		}
+		return nil
+	}
+	for _, tc := range []struct {
+		claims *check.Claims
+		lives  time.Duration
+		want   string // the check that warns; "" is none
+	}{
+		{claims(`{"iss":"https://idp","exp":2001}`), 20 * time.Second, ""},
+		{claims(`{"iss":"https://idp/","exp":2001}`), 20 * time.Second, "issued_by"},
+		{claims(`{}`), 20 * time.Second, ""},
+		{nil, 20 * time.Second, ""},
+		{claims(`{"exp":2000}`), time.Hour, "lifetime"},
+		{claims(`{"exp":"2000"}`), time.Hour, ""},
+		{nil, 19 * time.Second, "lifetime"},
+		{claims(`{"exp":3000}`), 19 * time.Second, "lifetime"},
+	} {
+		g := &check.Group{}
+		g.IssuedBy("https://idp", tc.claims)
+		g.Lifetime(tc.claims, now, tc.lives, 10*time.Second, 9*time.Second)
+		switch {
+		case tc.want == "" && len(g.Lines) != 0, tc.want != "" && (len(g.Lines) != 1 || g.Lines[0].Check != tc.want || g.Lines[0].Status != check.Warning):
+			t.Errorf("%+v, %s: want %q, got %+v", tc.claims, tc.lives, tc.want, g.Lines)
+		}
 	}
 }

@@ -57,7 +57,7 @@ func Load(o LoadOptions) (*Loaded, error) {
 	}
 	cfg, d := &Config{}, decoder{problems: c, places: map[string]place{}}
 	d.section(reflect.ValueOf(cfg).Elem(), root, "")
-	v := validator{cfg: cfg, places: d.places, problems: c, keepsLastGood: o.KeepsLastGood}
+	v := validator{cfg: cfg, places: d.places, problems: c, noFile: len(files) == 0, keepsLastGood: o.KeepsLastGood}
 	v.validate()
 	if ps := c.problems(); len(ps) > 0 {
 		return nil, ps

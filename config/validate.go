@@ -12,13 +12,18 @@ type validator struct {
 	places   map[string]place
 	problems *collector
 
+	noFile        bool // the environment alone is the configuration
 	keepsLastGood func(file string) bool
 	unusable      []UnusableFile
 }
 
 func (v *validator) validate() {
 	if v.cfg.Outbound == nil && v.cfg.Inbound == nil && !v.problems.fails("outbound") && !v.problems.fails("inbound") {
-		v.problem("", "there is neither an outbound nor an inbound section", "configure at least one direction: a section in a file, or a variable such as SIDEPASS_INBOUND_LISTEN")
+		hint := "configure at least one direction: a section in a file, or a variable such as SIDEPASS_INBOUND_LISTEN"
+		if v.noFile {
+			hint = "no file was read: there is no sidepass.yaml in the working directory, and neither --config nor SIDEPASS_CONFIG names another; `sidepass init` writes a first one, `sidepass demo` needs none"
+		}
+		v.problem("", "there is neither an outbound nor an inbound section", hint)
 	}
 	v.issuers()
 	v.tokens()

@@ -68,6 +68,10 @@ func (c *collector) syntax(src *source, err error) {
 			message = "found an alias (*name) without an anchor"
 		}
 	}
+	if at.line > 0 && at.line <= len(src.lines) && strings.HasPrefix(strings.TrimLeft(src.lines[at.line-1], " "), "\t") {
+		c.add("", at, "a tab indents here", "YAML takes spaces only")
+		return
+	}
 	c.add("", at, message, "check the indentation and the quotes; a value that begins with * & ! % @ or holds \": \" needs quotes")
 }
 

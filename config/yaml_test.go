@@ -32,7 +32,7 @@ func TestYAMLRefused(t *testing.T) {
 		{"the file is a list", "- a\n", "", 1, "must be keys and values", "issuers", "[redacted]"},
 		{"a key that is a list", "? [a]\n: b\noutbound:\n", "", 1, "must be a single word", "", "? [redacted]"},
 		{"two documents", "outbound:\n---\nlog: {}\n", "", 2, "second document", "--config", "…"},
-		{"a tab", "outbound:\n\tlisten: x\n", "", 2, "cannot start any token", "indentation", "\tlisten: …"},
+		{"a tab", "outbound:\n\tlisten: x\n", "", 2, "a tab indents here", "spaces only", "\tlisten: …"},
 		{"an open bracket", "outbound:\n  names: [a\nlog: {}\n", "", 3, "", "quotes", "log: {}"},
 		{"two colons", "log:\n  level: a: b\n", "", 2, "mapping values are not allowed", "quotes", "  level: …: …"},
 		{"an unknown anchor", "issuers:\n  - client: {secret: *canary-7f3a91}\n", "", 2, "an alias (*name) without an anchor", "quotes", "  - client: {secret: …}"},

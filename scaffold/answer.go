@@ -1,6 +1,7 @@
 package scaffold
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -12,14 +13,22 @@ import (
 	"unicode/utf8"
 )
 
-// Find is the provider of that name. Its error names all of them.
+// Find is the provider of that name, in capital or small letters, or of one that people use for it. Its error names all of them.
 func Find(name string) (Provider, error) {
-	if p := provider(name); p != nil {
+	known := strings.ToLower(name)
+	switch known {
+	case "azure", "azure-ad", "azuread", "entra":
+		known = "entra-id"
+	}
+	if p := provider(known); p != nil {
 		return *p, nil
 	}
 	var names []string
 	for _, p := range Providers() {
 		names = append(names, p.Name)
+	}
+	if name == "" {
+		return Provider{}, fmt.Errorf("name one, or other; there are %s", strings.Join(names, ", "))
 	}
 	return Provider{}, fmt.Errorf("%q is no provider that sidepass knows; there are %s", name, strings.Join(names, ", "))
 }
@@ -108,8 +117,13 @@ func Port(answer string) (int, error) {
 
 // Text is a value of its own: one line, without space.
 func Text(answer string) (string, error) {
-	if answer == "" || !utf8.ValidString(answer) || strings.ContainsFunc(answer, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
-		return "", fmt.Errorf("%q is empty, or has a space in it", answer)
+	switch {
+	case answer == "":
+		return "", errors.New("the value is empty")
+	case strings.ContainsFunc(answer, unicode.IsSpace):
+		return "", fmt.Errorf("%q has a space in it", answer)
+	case !utf8.ValidString(answer) || strings.ContainsFunc(answer, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "", fmt.Errorf("%q has a character in it that cannot be printed", answer)
 	}
 	return answer, nil
 }

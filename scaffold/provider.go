@@ -59,7 +59,7 @@ func Providers() []Provider {
 		},
 		{
 			Name: "cognito", Title: "Amazon Cognito", Issuer: "The user pool's id, or its issuer URL", Tenant: "https://cognito-idp.YOUR-REGION.amazonaws.com/YOUR-POOL-ID",
-			SecretFile: "/run/secrets/cognito-client-secret", Audience: "YOUR-RESOURCE-SERVER", Scope: "YOUR-RESOURCE-SERVER/read", RouteScope: "OTHER-RESOURCE-SERVER/read",
+			SecretFile: "/run/secrets/cognito-client-secret", Audience: "YOUR-RESOURCE-SERVER", Scope: "YOUR-RESOURCE-SERVER/read", RouteScope: "YOUR-OTHER-RESOURCE-SERVER/read",
 			AudienceIs: "the identifier of this service's resource server", NeedsScopes: true, NeedsCallers: true, Caller: "YOUR-CALLERS-CLIENT-ID", NeedsRouteScopes: true,
 			TokenEndpoint: "https://YOUR-PREFIX.auth.YOUR-REGION.amazoncognito.com/oauth2/token", identifier: cognito,
 		},

@@ -81,6 +81,7 @@ func TestAnswers(t *testing.T) {
 	of := func(f func(string) (string, error)) func(string) (any, error) {
 		return func(answer string) (any, error) { return f(answer) }
 	}
+	find := func(answer string) (any, error) { p, err := Find(answer); return p.Name, err }
 	port := func(answer string) (any, error) { return Port(answer) }
 	for _, c := range []struct {
 		what   string
@@ -122,8 +123,13 @@ func TestAnswers(t *testing.T) {
 		{"port", port, "http", nil, "from 1 to 65535"},
 		{"port", port, "8402", nil, "a port of sidepass"},
 		{"text", of(Text), "a b", nil, "a space"},
-		{"text", of(Text), "", nil, "empty"},
-		{"text", of(Text), "a\x1b[2J", nil, "a space"},
+		{"text", of(Text), "", nil, "the value is empty"},
+		{"text", of(Text), "a\x1b[2J", nil, "cannot be printed"},
+		{"provider", find, "Auth0", "auth0", ""},
+		{"provider", find, "azure", "entra-id", ""},
+		{"provider", find, "Entra", "entra-id", ""},
+		{"provider", find, "", nil, "name one, or other"},
+		{"provider", find, "acme", nil, "is no provider"},
 		{"path", of(Path), "/run/my secret", "/run/my secret", ""},
 		{"path", of(Path), "/run/a\nb", nil, "not the name of a file"},
 	} {

@@ -39,6 +39,12 @@ func plan(t *Token, refreshAt float64, minRemaining time.Duration, r float64) *h
 	}
 }
 
+// RefreshAfter is how long a token that lives for life is used before the next is asked for, at the longest; the rest is as in [Settings].
+func RefreshAfter(life time.Duration, refreshAt float64, minRemaining time.Duration) time.Duration {
+	t := &Token{Expiry: time.Time{}.Add(life)}
+	return plan(t, refreshAt, minRemaining, 1).due.Sub(t.Obtained)
+}
+
 // sameEnd says whether two tokens' ends, or a token's and its subject's, are so near to each other that to go from one to
 // the other would gain nothing: less than a twentieth of the life that t has left.
 func (t *Token) sameEnd(other time.Time) bool {

@@ -63,21 +63,22 @@ type keysKey struct {
 // generation is everything that one configuration runs. Building it changes nothing that is in use;
 // activate installs it.
 type generation struct {
-	loaded   *config.Loaded
-	outbound proxy.Gate // nil where the direction is not run
-	inbound  proxy.Gate
-	judge    explainer      // of inbound's tokens
-	tls      *tls.Config    // of the inbound listener; nil for none
-	proofs   *verify.Proofs // of inbound's callers; nil where none are accepted
-	routes   []*route
-	own      []ownToken
-	trusted  []*trusted
-	issuers  map[issuerKey]*authServer
-	keys     map[keysKey]*jwks.Keys
-	revoked  map[revokedKey]revokedSource
-	upstream map[string]*engine.Upstream // :: the key that says where it is → the handle
-	shared   *sharedTokens               // nil without tokens.shared
-	activate []func()
+	loaded    *config.Loaded
+	outbound  proxy.Gate // nil where the direction is not run
+	inbound   proxy.Gate
+	explained proxy.Gate     // inbound, for `sidepass explain`
+	judge     explainer      // of inbound's tokens
+	tls       *tls.Config    // of the inbound listener; nil for none
+	proofs    *verify.Proofs // of inbound's callers; nil where none are accepted
+	routes    []*route
+	own       []ownToken
+	trusted   []*trusted
+	issuers   map[issuerKey]*authServer
+	keys      map[keysKey]*jwks.Keys
+	revoked   map[revokedKey]revokedSource
+	upstream  map[string]*engine.Upstream // :: the key that says where it is → the handle
+	shared    *sharedTokens               // nil without tokens.shared
+	activate  []func()
 }
 
 // explainer judges a token step by step, as the gate's verifier does at once.

@@ -116,6 +116,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	if err != nil {
 		return err
 	}
+	g.explained = gate.Explained()
 	g.inbound = p.tracing.Gate(tracing.Inbound, gate)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sidepass/sidepass/check"
 	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/scaffold"
 )
 
 // checkFlags are the command line of `sidepass check`.
@@ -199,6 +201,7 @@ func (c *checker) run(ctx context.Context) []*check.Group {
 		add("shared cache", "", c.sharedCache)
 	}
 	check.Run(ctx, tasks)
+	c.saidOnce(tasks, issuers)
 	var groups []*check.Group
 	for _, t := range tasks {
 		groups = append(groups, t.Group)
@@ -206,7 +209,44 @@ func (c *checker) run(ctx context.Context) []*check.Group {
 	for name, g := range issuers {
 		c.conclude(g, name) // the routes' token requests say more of them
 	}
+	c.byPosition(groups)
 	return groups
+}
+
+// saidOnce leaves what keeps an issuer's metadata from being used to the issuer's lines: without them its routes ask for no token.
+func (c *checker) saidOnce(tasks []check.Task, issuers map[string]*check.Group) {
+	for _, t := range tasks {
+		at := slices.IndexFunc(c.routes, func(r *route) bool { return t.Group.Kind == "route" && r.config.Name == t.Group.Name })
+		if at < 0 {
+			continue
+		}
+		i := c.server(c.routes[at].config.Issuer)
+		lines := issuers[i.config.Name].Lines
+		if i.config.TokenEndpoint.IsSet() || !slices.ContainsFunc(lines, func(l check.Line) bool {
+			return l.Status == check.Failed && (l.Check == "reachable" || l.Check == "metadata")
+		}) {
+			continue
+		}
+		for n, l := range t.Group.Lines {
+			if l.Check == "token" && l.Status == check.Failed && l.Facts["error"] == nil {
+				t.Group.Lines[n] = check.Line{Check: "token", Status: check.Skipped, Says: "no token was asked for: see issuer " + i.config.Name}
+			}
+		}
+	}
+}
+
+// byPosition has the lines name issuers' keys as errors of the configuration do, issuers[0].url.
+func (c *checker) byPosition(groups []*check.Group) {
+	var names []string
+	for i, ic := range c.generation.loaded.Config.Issuers {
+		names = append(names, "issuers["+ic.Name+"]", fmt.Sprintf("issuers[%d]", i))
+	}
+	r := strings.NewReplacer(names...)
+	for _, g := range groups {
+		for i := range g.Lines {
+			g.Lines[i].Says, g.Lines[i].Do = r.Replace(g.Lines[i].Says), r.Replace(g.Lines[i].Do)
+		}
+	}
 }
 
 // configuration says what was validated: it could be used, or no check would run.
@@ -224,7 +264,20 @@ func (c *checker) configuration(_ context.Context, g *check.Group) {
 		what = append(what, "inbound with "+many(len(loaded.Config.Inbound.Rules), "rule"))
 	}
 	g.OK("valid", check.Facts{"files": append([]string{}, loaded.Files...)}, "%s can be used: %s", from, strings.Join(what, ", "))
+	for _, s := range loaded.Effective() {
+		if at := loaded.Origin(s.Path); at != (config.Origin{}) {
+			if found := placeholder.FindString(fmt.Sprint(s.Value)); found != "" {
+				g.Warn("placeholder", check.Facts{"key": s.Path}, "write your own value there; the comments in the file say where to find it", "%s still says %s (%s)", s.Path, found, at)
+			}
+		}
+	}
+	if out := loaded.Config.Outbound; out != nil && len(out.Routes) == 0 {
+		g.Warn("routes", nil, "add a route under outbound.routes, or leave out outbound", "outbound has no routes: every call is refused as no_route")
+	}
 }
+
+// placeholder is what init writes for a value that it was not told.
+var placeholder = regexp.MustCompile(`\b` + scaffold.Placeholder + `[A-Z0-9-]*[A-Z0-9]`)
 
 func many(n int, what string) string {
 	if n == 1 {

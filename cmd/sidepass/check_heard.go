@@ -20,6 +20,7 @@ type heard struct {
 	quotas   map[string]map[string]float64 // :: issuer's name → bucket → so many token requests are left
 	narrowed map[string][]string           // :: route → the scopes that were granted, fewer than asked for
 	revoked  map[string]revocation.Reading // :: the list's key → what was in it
+	lives    map[string]time.Duration      // :: issuer's name → how long the longest of its tokens lives
 }
 
 // answer is what one answer says of its server.
@@ -34,6 +35,7 @@ func (c *checker) hear() {
 	h := &c.heard
 	h.answers, h.quotas = map[string]map[string]answer{}, map[string]map[string]float64{}
 	h.narrowed, h.revoked = map[string][]string{}, map[string]revocation.Reading{}
+	h.lives = map[string]time.Duration{}
 	c.process.observe.answers = func(issuer string, res *http.Response) { h.answer(issuer, res, time.Now()) }
 	c.process.observe.source = func(l tokencache.Labels, _ *tokencache.Budget) source.Observer {
 		return source.Observer{

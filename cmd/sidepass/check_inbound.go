@@ -78,6 +78,9 @@ func (c *checker) rules(g *check.Group, in *config.Inbound) {
 		}
 		g.OK("rule", facts, "%s", says)
 	}
+	for _, p := range patterns {
+		doubtful(g, p)
+	}
 	for _, r := range in.Rules {
 		if taken := c.takenBy(r, patterns); taken != "" {
 			g.Warn("unreachable", check.Facts{"rule": r.Name}, "remove the rule, or make room for it; docs/rules.md says which pattern goes before which", "the rule %s never matches: %s", r.Name, taken)
@@ -87,6 +90,13 @@ func (c *checker) rules(g *check.Group, in *config.Inbound) {
 		if r.Anonymous() {
 			opened(g, r)
 		}
+	}
+}
+
+// doubtful warns of a pattern that hardly means what it says.
+func doubtful(g *check.Group, p string) {
+	for _, d := range pattern.Doubts(p) {
+		g.Warn("pattern", check.Facts{"pattern": p}, d.Do, "%s", d.Says)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +22,7 @@ import (
 
 const (
 	certificateSoon = 7 * 24 * time.Hour // a certificate that ends sooner is worth a look, unless it is a short-lived one
+	usualLifetime   = 300 * time.Second  // of tokens, where none was seen
 	clockOff        = 10 * time.Second   // a clock that is more off may cost assertions: Auth0 takes them up to this
 )
 
@@ -170,7 +172,7 @@ func (c *checker) conclude(g *check.Group, name string) {
 	}
 	g.Lines = append(reachable.Lines, g.Lines...)
 	if dated {
-		c.clock(g, name, ahead)
+		c.clock(g, name, ahead, cmp.Or(c.heard.lives[name], usualLifetime))
 	}
 	if quotas := c.heard.quotas[name]; len(quotas) > 0 {
 		facts, words, out := check.Facts{}, []string{}, false
@@ -187,14 +189,16 @@ func (c *checker) conclude(g *check.Group, name string) {
 	}
 }
 
-// clock says how far an issuer's clock is from ours.
-func (c *checker) clock(g *check.Group, name string, ahead time.Duration) {
+// clock says how far an issuer's clock is from ours, whose tokens live so long.
+func (c *checker) clock(g *check.Group, name string, ahead, lives time.Duration) {
 	facts := check.Facts{"ahead_seconds": int64(ahead / time.Second)}
 	_, trusted := c.uses(name)
 	const do = "set this machine's clock (NTP), or have the issuer's set"
 	switch {
 	case trusted != nil && ahead > c.generation.loaded.Config.Inbound.Leeway:
 		g.Fail("clock", facts, do, "its clock is %s ahead of ours, more than inbound.leeway %s: its tokens are refused as not yet valid", ahead, c.generation.loaded.Config.Inbound.Leeway)
+	case trusted != nil && -ahead > c.generation.loaded.Config.Inbound.Leeway+lives:
+		g.Fail("clock", facts, do, "its clock is %s behind ours, more than inbound.leeway %s and the %s that its tokens live: they are refused as expired", -ahead, c.generation.loaded.Config.Inbound.Leeway, lives)
 	case ahead.Abs() > clockOff:
 		way := "ahead of"
 		if ahead < 0 {

@@ -24,6 +24,9 @@ func (c *checker) route(ctx context.Context, g *check.Group, r *route) {
 		})
 	}
 	g.Lines = append(g.Lines, upstream.Lines...)
+	for _, p := range r.config.Paths {
+		doubtful(g, p)
+	}
 	if to, inClear := tokenInClear(r.config); inClear {
 		g.Warn("cleartext", check.Facts{"url": to}, "use an https upstream where there is one; whoever sees the token can use it", "the token goes over plain HTTP to another machine: %s", to)
 	}
@@ -55,8 +58,14 @@ func (c *checker) token(ctx context.Context, g *check.Group, r *route) {
 	if read, ok := check.ReadClaims(token.Reveal()); ok {
 		claims = &read
 	}
+	if i := c.server(r.config.Issuer); i != nil {
+		g.IssuedBy(i.config.URL.String(), claims)
+	}
+	remaining := c.generation.loaded.Config.Tokens.MinRemaining
+	g.Lifetime(claims, time.Now(), lives, remaining, tokencache.RefreshAfter(lives, c.generation.loaded.Config.Tokens.RefreshAt, remaining).Round(time.Second))
 	g.Audience(asked, claims)
 	c.heard.mu.Lock()
+	c.heard.lives[r.config.Issuer] = max(c.heard.lives[r.config.Issuer], lives)
 	granted := c.heard.narrowed[r.config.Name]
 	c.heard.mu.Unlock()
 	if granted == nil && token.Scope != "" {
@@ -78,6 +87,8 @@ func (c *checker) noToken(ctx context.Context, g *check.Group, rc config.Route, 
 	says, do := strings.TrimSuffix(f.Detail, "; "+f.Advice), f.Advice
 	switch {
 	case do != "":
+	case f.Result == tokencache.ResultInvalidResponse:
+		says, do = lastAdvice(f.Detail, "see what the issuer answers there, and that issuers["+rc.Issuer+"].token_endpoint, or the metadata, name its token endpoint (RFC 6749, section 5.1)")
 	case f.Answered && f.Kind == tokencache.Unavailable:
 		do = "check again in a while; if it lasts, see what the issuer says of its state"
 	default:

@@ -15,8 +15,11 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sidepass/sidepass/check"
+	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/test/issuer"
 	"github.com/sidepass/sidepass/test/upstream"
 )
@@ -161,6 +164,12 @@ func TestCheckFindings(t *testing.T) {
 	minted := func(claims map[string]any, more string) issuer.Response {
 		return issuer.Respond(200, fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":300%s}`, idp.Mint(claims), more))
 	}
+	dated := func(ahead time.Duration) issuer.Response {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+			return false
+		}
+	}
 	redis := miniredis.RunT(t)
 	dead := "127.0.0.1:1"
 	route := `{name: orders, prefix: /orders, upstream: "http://{idp}", audience: ["https://orders-api"], scopes: ["read:orders", "write:orders"]}`
@@ -178,11 +187,17 @@ func TestCheckFindings(t *testing.T) {
 	}{
 		{name: "outbound is well", yaml: out, line: check.Line{Check: "token", Status: check.OK}},
 		{name: "inbound is well", yaml: in, line: check.Line{Check: "keys", Status: check.OK, Says: "1 usable key: ES256 1"}},
-		{name: "the issuer is down", yaml: out, from: `url: "http://{idp}"`, to: `url: "http://` + dead + `"`, code: 1, line: check.Line{Check: "reachable", Status: check.Failed, Says: dead, Do: "issuers[idp].url"}},
+		{name: "the issuer is down", yaml: out, from: `url: "http://{idp}"`, to: `url: "http://` + dead + `"`, code: 1, line: check.Line{Check: "reachable", Status: check.Failed, Says: dead, Do: "check issuers[0].url, and"}},
 		{name: "no metadata", yaml: out, endpoint: issuer.Discovery, response: issuer.Respond(404, "no"), code: 1,
 			line: check.Line{Check: "metadata", Status: check.Failed, Says: "/.well-known/openid-configuration answered 404", Do: "or configure token_endpoint"}},
 		{name: "another issuer", yaml: out, endpoint: issuer.Discovery, response: issuer.Respond(200, `{"issuer":"https://other.example"}`), code: 1,
 			line: check.Line{Check: "metadata", Status: check.Failed, Says: `calls itself "https://other.example"`, Do: "correct the issuer's url"}},
+		{name: "an issuer's routes", yaml: out, endpoint: issuer.Discovery, response: issuer.Respond(200, `{"issuer":"https://other.example"}`), code: 1,
+			line: check.Line{Check: "token", Status: check.Skipped, Says: "no token was asked for: see issuer idp"}},
+		{name: "a slash", yaml: out, from: `url: "http://{idp}"`, to: `url: "http://{idp}/"`, code: 1, line: check.Line{Check: "metadata", Status: check.Failed, Says: "a slash at the end included", Do: "write url: http://127.0.0.1:"}},
+		{name: "no access token", yaml: out, endpoint: issuer.Token, response: issuer.Respond(200, `{"token_type":"Bearer"}`), code: 1,
+			line: check.Line{Check: "token", Status: check.Failed, Says: "it has no access_token", Do: "see what the issuer answers there, and that issuers[0].token_endpoint"}},
+		{name: "keys that fail", yaml: in, endpoint: issuer.JWKS, response: issuer.Respond(500, ""), code: 1, line: check.Line{Check: "keys", Status: check.Failed, Says: ", where the key set is, answered 500", Do: "set issuers[0].jwks_uri"}},
 		{name: "the metadata are not needed", yaml: out, from: `client:`, to: `token_endpoint: "http://{idp}/token", client:`, endpoint: issuer.Discovery, response: issuer.Respond(500, ""),
 			line: check.Line{Check: "metadata", Status: check.Skipped, Says: "names the endpoints"}},
 		{name: "the metadata are of RFC 8414", yaml: out, endpoint: issuer.Discovery, response: func(w http.ResponseWriter, r *http.Request) bool {
@@ -200,6 +215,15 @@ func TestCheckFindings(t *testing.T) {
 			w.Header().Set("Date", time.Now().Add(50*time.Second).UTC().Format(http.TimeFormat))
 			return false
 		}, code: 1, line: check.Line{Check: "clock", Status: check.Failed, Says: "more than inbound.leeway 30s", Do: "NTP"}},
+		{name: "the clock is behind", yaml: in, endpoint: issuer.JWKS, response: dated(-320 * time.Second), line: check.Line{Check: "clock", Status: check.Warning, Says: "behind ours", Do: "NTP"}},
+		{name: "the clock is far behind", yaml: in, endpoint: issuer.JWKS, response: dated(-340 * time.Second), code: 1,
+			line: check.Line{Check: "clock", Status: check.Failed, Says: "behind ours, more than inbound.leeway 30s and the 5m0s that its tokens live", Do: "NTP"}},
+		{name: "another iss", yaml: out, endpoint: issuer.Token, response: minted(map[string]any{"aud": "https://orders-api", "iss": "https://other.example"}, ""),
+			line: check.Line{Check: "issued_by", Status: check.Warning, Says: "iss is https://other.example, and the issuer's url is http://127.0.0.1:", Do: "https://other.example"}},
+		{name: "over already", yaml: out, endpoint: issuer.Token, response: minted(map[string]any{"aud": "https://orders-api", "exp": 1700000000}, ""),
+			line: check.Line{Check: "lifetime", Status: check.Warning, Says: "exp, 2023-11-14T22:13:20Z, is over, though the issuer gives it 5m0s (expires_in)", Do: "clock"}},
+		{name: "a short life", yaml: out, endpoint: issuer.Token, response: issuer.Respond(200, `{"access_token":"opaque-token","token_type":"Bearer","expires_in":19}`),
+			line: check.Line{Check: "lifetime", Status: check.Warning, Says: "lives for 19s, less than twice tokens.min_remaining 10s: that is a token request every 10s", Do: "tokens.min_remaining"}},
 		{name: "a cache on the way is no clock", yaml: in, endpoint: issuer.JWKS, response: func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Date", time.Now().Add(-500*time.Second).UTC().Format(http.TimeFormat))
 			w.Header().Set("Age", "500")
@@ -238,6 +262,13 @@ func TestCheckFindings(t *testing.T) {
 		{name: "a rule for TRACE", yaml: in, from: "trust:", to: "rules: [{match: [TRACE /a]}], trust:", line: check.Line{Check: "unreachable", Status: check.Warning, Says: "method_not_allowed", Do: "remove the rule"}},
 		{name: "a rule for an ambiguous path", yaml: in, from: "trust:", to: "rules: [{match: ['/a;b']}], trust:", line: check.Line{Check: "unreachable", Status: check.Warning, Says: "ambiguous_path", Do: "remove the rule"}},
 		{name: "a rule for our metadata", yaml: in, from: "trust:", to: "resource: 'https://b.example', rules: [{match: ['GET /.well-known/oauth-protected-resource']}], trust:", line: check.Line{Check: "unreachable", Status: check.Warning, Says: "inbound.resource", Do: "remove"}},
+		{name: "a star", yaml: in, from: "trust:", to: "rules: [{match: ['/orders/*']}], trust:", offline: true, line: check.Line{Check: "pattern", Status: check.Warning, Says: "* of /orders/* stands for itself", Do: "write /orders/ for all below, or /orders/{id} for one segment"}},
+		{name: "a method in small letters", yaml: in, from: "trust:", to: "rules: [{match: ['get /x']}], trust:", offline: true, line: check.Line{Check: "pattern", Status: check.Warning, Says: "methods are upper case", Do: "write GET /x"}},
+		{name: "a colon in paths", yaml: out, from: "prefix: /orders", to: "host: orders.internal, paths: ['/a/:id']", offline: true, line: check.Line{Check: "pattern", Status: check.Warning, Says: ":id of /a/:id stands for itself", Do: "/a/{id}"}},
+		{name: "a placeholder", yaml: out, from: "https://orders-api", to: "https://YOUR-API", offline: true, line: check.Line{Check: "placeholder", Status: check.Warning, Says: "outbound.routes[0].audience still says YOUR-API (file ", Do: "your own value"}},
+		{name: "no routes", yaml: out, from: "[" + route + "]", to: "[]", offline: true, line: check.Line{Check: "routes", Status: check.Warning, Says: "every call is refused as no_route", Do: "outbound.routes"}},
+		{name: "keys that fail, with a query", yaml: in, from: `url: "http://{idp}"`, to: `url: "http://{idp}", jwks_uri: "http://{idp}/none?key=canary"`, code: 1,
+			line: check.Line{Check: "keys", Status: check.Failed, Says: "/none, where the key set is, answered 404"}},
 		{name: "a look for anyone", yaml: in, from: "trust:", to: "rules: [{match: [GET /pub/], allow: anonymous}], trust:", line: check.Line{Check: "anonymous", Status: check.OK, Says: "opens GET /pub/ to anyone"}},
 		{name: "everything for anyone", yaml: in, from: "trust:", to: "rules: [{match: [GET /], allow: anonymous}], trust:", line: check.Line{Check: "anonymous", Status: check.Warning, Says: "every path that no other rule has", Do: "only the paths"}},
 		{name: "any method for anyone", yaml: in, from: "trust:", to: "rules: [{match: [/pub/], allow: anonymous}], trust:", line: check.Line{Check: "anonymous", Status: check.Warning, Says: "every method", Do: "GET /pub/"}},
@@ -272,6 +303,50 @@ func TestCheckFindings(t *testing.T) {
 				t.Errorf("no line like %+v in %s", tc.line, out)
 			}
 		})
+	}
+}
+
+// How late an issuer's clock may be depends on how long its tokens live, and matters where inbound trusts it.
+func TestCheckClockBehind(t *testing.T) {
+	idp := startIssuer(t)
+	for _, tc := range []struct {
+		behind time.Duration
+		lives  int // seconds
+		trusts string
+		want   check.Status
+	}{
+		{340 * time.Second, 600, "idp", check.Warning}, {640 * time.Second, 600, "idp", check.Failed}, {640 * time.Second, 600, "other", check.Warning}, {100 * time.Second, 60, "idp", check.Failed},
+	} {
+		answers := map[issuer.Endpoint]issuer.Response{
+			issuer.Token:     issuer.Respond(200, fmt.Sprintf(`{"access_token":"opaque-token","token_type":"Bearer","expires_in":%d}`, tc.lives)),
+			issuer.Discovery: func(http.ResponseWriter, *http.Request) bool { return false }, issuer.JWKS: func(http.ResponseWriter, *http.Request) bool { return false },
+		}
+		for endpoint, answer := range answers {
+			idp.SetResponse(endpoint, func(w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("Date", time.Now().Add(-tc.behind).UTC().Format(http.TimeFormat))
+				return answer(w, r)
+			})
+		}
+		_, out, _ := checks(t, fmt.Sprintf(`
+issuers: [{name: idp, url: %q, client: {id: svc, secret: canary-secret}}, {name: other, url: "https://other.invalid", jwks_uri: "http://127.0.0.1:1/"}]
+outbound: {routes: [{name: a, issuer: idp, prefix: /a, upstream: %q, audience: [x]}]}
+inbound: {upstream: %q, trust: [{issuer: %s, audiences: [a]}]}
+`, idp.URL(), idp.URL(), idp.URL(), tc.trusts), "--output=json")
+		var r check.Report
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		var got check.Status
+		for _, g := range r.Groups {
+			for _, l := range g.Lines {
+				if g.Name == "idp" && l.Check == "clock" {
+					got = l.Status
+				}
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%s behind, tokens of %d s, trusted is %s: want %s, got %q in %s", tc.behind, tc.lives, tc.trusts, tc.want, got, out)
+		}
 	}
 }
 
@@ -426,5 +501,21 @@ inbound: {trust: [{audiences: [a]}], upstream: %q, revocation_redis_url: "redis:
 		if code != 1 || strings.Count(out, "was not finished within --timeout 150ms") < 2 {
 			t.Errorf("endpoint %v: exit code %d:\n%s", e, code, out)
 		}
+	}
+}
+
+// What hardly means what it says is in the log too, once.
+func TestDoubtfulPatternsAreLogged(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	(&sidecar{o: sidecarOptions{Log: zap.New(core)}}).announce(&config.Config{
+		Inbound:  &config.Inbound{Rules: []config.Rule{{Name: "r", Match: []string{"/orders/*", "/orders/"}}}},
+		Outbound: &config.Outbound{Routes: []config.Route{{Name: "o", Paths: []string{"/a/:id", "/a/{id}"}}}},
+	})
+	var got []string
+	for _, e := range logs.All() {
+		got = append(got, fmt.Sprint(e.ContextMap()))
+	}
+	if len(got) < 2 || strings.Count(strings.Join(got, "\n"), "stands for itself") != 2 || !strings.Contains(got[0], "rule:r") || !strings.Contains(got[1], "route:o") {
+		t.Errorf("got %q", got)
 	}
 }

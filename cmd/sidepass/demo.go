@@ -78,9 +78,9 @@ type demoWorld struct {
 	service *demoService
 	yaml    string // the two configurations, as they are printed
 
-	outbound, own, inbound, admin string // host:port
-	app                           *http.Client
-	proxied                       *http.Client
+	outbound, own, inbound, admin, inboundAdmin string // host:port
+	app                                         *http.Client
+	proxied                                     *http.Client
 }
 
 func (a *app) startDemo(ctx context.Context, group *errgroup.Group, dir string) (*demoWorld, error) {
@@ -116,7 +116,7 @@ func (a *app) startDemo(ctx context.Context, group *errgroup.Group, dir string) 
 	if err != nil {
 		return nil, err
 	}
-	w.inbound = inbound.addresses["inbound"]
+	w.inbound, w.inboundAdmin = inbound.addresses["inbound"], inbound.addresses["admin"]
 	outbound, err := a.demoSidecar(ctx, group, dir, "outbound", demoOutbound(issuerURL, secret, w.inbound))
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ inbound:
       match: ["POST /orders"]
       scopes: [write:orders]
 metrics: {listen: "LISTEN:0"}
-admin: {listen: "off"}
+admin: {listen: "LISTEN:8406"}
 log: {level: error, decisions: "off", access: "off"}
 `, issuerURL, service, demoAudience)
 }

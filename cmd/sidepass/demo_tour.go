@@ -54,8 +54,9 @@ func (w *demoWorld) leaveUp() {
   curl -i http://%[1]s/orders/orders/1
   curl -i http://%[2]s/orders/1
 
-Status page: http://%[3]s/
-`, w.outbound, w.inbound, w.admin)
+Status page beside the app:     http://%[3]s/
+Status page beside the service: http://%[4]s/
+`, w.outbound, w.inbound, w.admin, w.inboundAdmin)
 }
 
 func indent(s string) string {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/proxy/admin"
 	"github.com/sidepass/sidepass/proxy/verify"
 )
 
@@ -38,7 +39,30 @@ type explanation struct {
 // fact is a line of an explanation.
 type fact struct {
 	Name  string `json:"name"`
-	Value string `json:"value"`
+	Value string `json:"value"` // of a check: ok, or the reason why not and perhaps more about it
+	// What the request or its token says on a check's matter, and what is asked for; "" where there is nothing to show.
+	Said     string `json:"said,omitempty"`
+	Required string `json:"required,omitempty"`
+
+	compared bool // shown with both, in text too
+}
+
+// outcome is the value in text, with what was compared.
+func (f fact) outcome() string {
+	if !f.compared {
+		return f.Value
+	}
+	text := f.Value
+	if text != "ok" {
+		text = "failed"
+	}
+	if f.Said != "" {
+		text += "  said " + f.Said
+	}
+	if f.Required != "" {
+		text += "  required " + f.Required
+	}
+	return text
 }
 
 func (a *app) explainCommand() *cobra.Command {
@@ -80,7 +104,7 @@ func (a *app) explainCommand() *cobra.Command {
 				text = string(b)
 			}
 			return a.explain(cmd.Context(), output, func(ctx context.Context, s *sidecar, g *generation) (explanation, error) {
-				return s.explainInbound(ctx, g, method, path, strings.TrimSpace(text), proof)
+				return s.explainInbound(ctx, g, method, path, pasted(text), proof)
 			})
 		},
 	}
@@ -135,21 +159,21 @@ func (e explanation) print(w io.Writer, output string) error {
 	}
 	var b bytes.Buffer
 	for _, s := range e.Steps {
-		fmt.Fprintf(&b, "%-14s %s\n", s.Name, s.Value)
+		fmt.Fprintf(&b, "%-15s %s\n", s.Name, s.outcome())
 	}
 	for _, f := range e.Facts {
-		fmt.Fprintf(&b, "%-14s %s\n", f.Name, f.Value)
+		fmt.Fprintf(&b, "%-15s %s\n", f.Name, f.Value)
 	}
 	verdict := "goes on"
 	if !e.Allowed {
 		verdict = "is refused"
 	}
-	fmt.Fprintf(&b, "%-14s the request %s: %s", "verdict", verdict, e.Code)
+	fmt.Fprintf(&b, "%-15s the request %s: %s", "verdict", verdict, e.Code)
 	if e.Status != 0 {
 		fmt.Fprintf(&b, " (%d)", e.Status)
 	}
 	if e.Detail != "" {
-		b.WriteString("\n               " + e.Detail)
+		b.WriteString("\n                " + e.Detail)
 	}
 	b.WriteByte('\n')
 	_, err := w.Write(b.Bytes())
@@ -162,9 +186,15 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	if g.outbound == nil {
 		return explanation{}, errors.New("the configuration has no outbound section")
 	}
+	if !strings.Contains(url, "://") {
+		return explanation{}, fmt.Errorf("%q has no scheme; write http:// before it", url)
+	}
 	target, _ := proxy.ParseTarget("GET", url) // of one that cannot be parsed nothing is left
 	if target.Form != proxy.AbsoluteForm {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
+	}
+	if strings.EqualFold(target.Scheme, "https") {
+		return explainTunnel(g, target.Authority), nil
 	}
 	r := &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: fields{}, Listener: outboundListener}
 	if l := ownListener(g.loaded.Config.Outbound, target); l != "" { // the app calls it without a proxy
@@ -187,7 +217,7 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	e := explanation{Allowed: true, Code: proxy.OK, Route: c.Name, Issuer: c.Issuer}
 	add := func(name, value string) {
 		if value != "" {
-			e.Facts = append(e.Facts, fact{name, value})
+			e.Facts = append(e.Facts, fact{Name: name, Value: value})
 		}
 	}
 	add("route", c.Name)
@@ -200,6 +230,25 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	add("scopes", strings.Join(c.Scopes, " "))
 	add("authorization", c.Authorization)
 	return e, nil
+}
+
+// explainTunnel asks for what a client that is told of a proxy asks for where a URL says https.
+func explainTunnel(g *generation, authority string) explanation {
+	if _, port, ok := proxy.SplitAuthority(authority); ok && port == "" {
+		authority = strings.TrimSuffix(authority, ":") + ":443"
+	}
+	target, _ := proxy.ParseTarget("CONNECT", authority)
+	if target.Form != proxy.AuthorityForm {
+		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL's host cannot be asked for a tunnel: https://HOST[:PORT]/PATH."}
+	}
+	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "CONNECT", Target: target, Host: authority, Header: fields{}, Listener: outboundListener})
+	e := explanation{Allowed: v.Action == proxy.Tunnel, Code: v.Reason, Detail: v.Detail, Facts: []fact{{Name: "asked for", Value: "CONNECT " + authority + ", as clients do for https"}}}
+	if e.Allowed {
+		e.Detail = "The tunnel is opened, and carries no token of ours."
+	} else {
+		e.Status = v.Reason.Status()
+	}
+	return e
 }
 
 // because says how a route was found.
@@ -263,7 +312,7 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	target, _ := proxy.ParseTarget(method, path) // of one that cannot be parsed nothing is left
 	if target.Form != proxy.OriginForm || target.Path == "" {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The path is not one that a request can have: it begins with a slash and has no space or fragment.",
-			Steps: []fact{{"decision", string(proxy.Deny)}}}, nil
+			Steps: []fact{{Name: "decision", Value: string(proxy.Deny)}}}, nil
 	}
 	var header fields
 	held := verify.Possession{DPoP: proof != ""}
@@ -275,7 +324,7 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	v := g.inbound.Admit(ctx, &proxy.Request{Method: method, Target: target, Host: "localhost", Header: header, Listener: inboundListener})
+	v := g.explained.Admit(ctx, &proxy.Request{Method: method, Target: target, Host: "localhost", Header: header, Listener: inboundListener})
 	e := explanation{Allowed: v.Action == proxy.Forward || v.Action == proxy.Answer, Code: v.Reason, Detail: v.Detail, Rule: v.Note.Rule, Issuer: v.Note.Issuer, Client: v.Note.Client}
 	if e.Code == "" {
 		e.Code = proxy.OK
@@ -283,20 +332,75 @@ func (s *sidecar) explainInbound(ctx context.Context, g *generation, method, pat
 	if !e.Allowed {
 		e.Status = v.Reason.Status()
 	}
-	e.Steps = append(e.Steps, fact{"rule", v.Note.Rule})
-	if token != "" && (!held.DPoP || g.proofs != nil) {
-		steps, good := g.judge.Explain(ctx, token, held)
-		if good != nil && held.DPoP {
-			steps = append(steps, g.proofs.Explain(proof, verify.Use{Method: method, Path: target.Path, Compact: token, Token: good})...)
+	switch account := v.Note.Account; {
+	case account != nil:
+		e.Steps = append(e.Steps, fact{Name: "rule", Value: v.Note.Rule})
+		var judged []verify.Step
+		if token != "" && (!held.DPoP || g.proofs != nil) {
+			var good *verify.Token
+			judged, good = g.judge.Explain(ctx, token, held)
+			if good != nil && held.DPoP {
+				judged = append(judged, g.proofs.Explain(proof, verify.Use{Method: method, Path: target.Path, Compact: token, Token: good})...)
+			}
 		}
-		for _, step := range steps {
-			e.Steps = append(e.Steps, fact{step.Name, outcome(step.Err)})
+		e.Steps = append(e.Steps, compared(account, judged, e.Code)...)
+	case e.Allowed:
+		e.Steps = append(e.Steps, fact{Name: "rule", Value: v.Note.Rule})
+	default: // before there was a question of a rule
+		name := "request"
+		if e.Code == proxy.AmbiguousPath {
+			name = "path"
 		}
+		e.Steps = append(e.Steps, fact{Name: name, Value: string(e.Code), compared: true})
 	}
 	if v.Note.Decision != "" {
-		e.Steps = append(e.Steps, fact{"decision", string(v.Note.Decision)})
+		e.Steps = append(e.Steps, fact{Name: "decision", Value: string(v.Note.Decision)})
 	}
 	return e, nil
+}
+
+// compared are the checks of a token, each with what the gate's account tells of it, and what the account tells beyond: why there is no
+// token, and what the rule asks for.
+func compared(account *proxy.Account, judged []verify.Step, code proxy.Reason) (out []fact) {
+	of := map[string]proxy.AccountStep{}
+	for _, s := range account.Steps {
+		of[s.Name] = s
+	}
+	for _, s := range judged {
+		a := of[s.Name]
+		out = append(out, fact{s.Name, outcome(s.Err), admin.Plain(a.Said), admin.Plain(a.Required), s.Err != nil})
+	}
+	for _, s := range account.Steps {
+		name, ofRule := strings.CutPrefix(s.Name, "rule's ")
+		switch {
+		case ofRule && (name == "scopes" || name == "any_scope"):
+			name = "scopes"
+		case ofRule:
+			name = s.Name
+		case s.Problem != "" && (s.Name == "credentials" || s.Name == "proof" && len(judged) == 0):
+			name = s.Name
+		default:
+			continue
+		}
+		value := "ok"
+		if s.Problem != "" {
+			value = string(code)
+		}
+		if s.Said == "" {
+			s.Said = "none"
+		}
+		out = append(out, fact{name, value, admin.Plain(s.Said), admin.Plain(s.Required), true})
+	}
+	return out
+}
+
+// pasted is a token as it was copied, perhaps with the scheme before it.
+func pasted(text string) string {
+	text = strings.TrimSpace(text)
+	if scheme, token, ok := strings.Cut(text, " "); ok && (strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "DPoP")) {
+		return strings.TrimSpace(token)
+	}
+	return text
 }
 
 func outcome(err *verify.Error) string {

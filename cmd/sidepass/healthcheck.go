@@ -24,17 +24,22 @@ Exits 0 when it is ready; otherwise prints what is missing and exits 1.`,
   HEALTHCHECK CMD ["/sidepass", "healthcheck"]     in a Dockerfile`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := a.load()
-			if err != nil {
-				return err
-			}
-			if err := healthcheck(cmd.Context(), loaded.Config.Metrics.Listen); err != nil {
+			if err := healthcheck(cmd.Context(), a.metricsListen()); err != nil {
 				return fail(exitFailed, err)
 			}
 			fmt.Fprintln(a.out, "ready")
 			return nil
 		},
 	}
+}
+
+// metricsListen is where the sidecar that runs here listens. That one may be well although its configuration has been broken since it
+// started, as a reload would find; so no mistake in it is an error here.
+func (a *app) metricsListen() config.Listen {
+	if loaded, err := a.reload(func(string) bool { return true }); err == nil {
+		return loaded.Config.Metrics.Listen
+	}
+	return config.MetricsListen(config.LoadOptions{Files: a.configFiles(), Environ: a.environ})
 }
 
 func healthcheck(ctx context.Context, listen config.Listen) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +94,9 @@ func (a *app) init(q *interview, f initFlags) error {
 	if err := loadable(text); err != nil {
 		return unusable(fmt.Errorf("the answers do not make a configuration that can be used:\n%w", err))
 	}
+	if u, err := url.Parse(q.answers.Route.Upstream); q.answers.Outbound && err == nil && u.Scheme == "http" && !loopback(u.Host) {
+		fmt.Fprintf(a.err, "The token goes to %s in clear: whoever sees it on the way can use it. Write https:// where the service has it.\n", u.Redacted())
+	}
 	if f.output == "-" {
 		_, err := fmt.Fprint(a.out, text)
 		return err
@@ -160,7 +164,11 @@ func (a *app) initNext(answers scaffold.Answers, files, texts []string) {
 	}
 	fmt.Fprintf(a.out, "- set up what the comment at the head of %s says\n", files[0])
 	if answers.Outbound {
-		fmt.Fprintf(a.out, "- write the client's secret to %s, readable by sidepass alone\n", answers.SecretFile)
+		fmt.Fprintf(a.out, "- write the client's secret to %s, readable by sidepass alone", answers.SecretFile)
+		if len(files) == 1 {
+			fmt.Fprintf(a.out, ": run this, paste it, then Enter and Ctrl-D\n    install -m 600 /dev/stdin %s\n  sidepass check wants the file to be there, also with --offline", shellWord(answers.SecretFile))
+		}
+		fmt.Fprintln(a.out)
 	}
 	fmt.Fprintf(a.out, "- sidepass check --config %s\n", files[0])
 	if len(files) > 1 {
@@ -168,4 +176,14 @@ func (a *app) initNext(answers scaffold.Answers, files, texts []string) {
 	} else {
 		fmt.Fprintf(a.out, "- sidepass run --config %s\n", files[0])
 	}
+}
+
+// shellWord is a text as one word of a POSIX shell.
+func shellWord(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r))
+	}) {
+		return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	}
+	return text
 }

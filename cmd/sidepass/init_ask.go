@@ -158,6 +158,7 @@ func (q *interview) setDirection(answer string) error {
 	case !q.answers.Outbound && !q.answers.Inbound:
 		return fmt.Errorf("%q is no direction; there are outbound, inbound and both", answer)
 	case q.answers.Outbound && q.provider.InboundOnly != "":
+		q.answers.Outbound, q.answers.Inbound = false, false // nothing else makes sense then
 		return errors.New(q.provider.InboundOnly)
 	}
 	return nil

@@ -153,6 +153,50 @@ func TestInitAround(t *testing.T) {
 	}
 }
 
+// What init says of answers that it cannot use, and of those that it can.
+func TestInitSays(t *testing.T) {
+	entra := []string{"--provider", "Azure", "--direction", "outbound", "--output", "-"}
+	for _, tc := range []struct {
+		args      []string
+		code      int
+		says, not string
+	}{
+		{[]string{"--provider", "kubernetes", "--direction", "outbound"}, 2, "Kubernetes gives pods their tokens itself", "\n"},
+		{[]string{"--provider", "other", "--direction", "sideways"}, 2, "is no direction", "\n"},
+		{[]string{}, 2, "--provider: name one, or other", "\n"},
+		{[]string{"--provider", "other", "--client-id", ""}, 2, "--client-id: the value is empty", "space"},
+		{[]string{"--provider", "other", "--client-id", "a b"}, 2, `--client-id: "a b" has a space in it`, "empty"},
+		{append(entra, "--route-upstream", "http://orders.example.com"), 0, "The token goes to http://orders.example.com in clear", ""},
+		{append(entra, "--route-upstream", "http://127.0.0.1:9"), 0, "", "in clear"},
+		{append(entra, "--route-upstream", "https://orders.example.com"), 0, "", "in clear"},
+		{[]string{"--provider", "auth0", "--direction", "outbound", "--secret-file", "/a b"}, 0, "    install -m 600 /dev/stdin '/a b'\n", ""},
+		{[]string{"--provider", "auth0", "--direction", "outbound", "--with", "compose"}, 0, "readable by sidepass alone\n", "install"},
+	} {
+		t.Chdir(t.TempDir())
+		var out, errs bytes.Buffer
+		code := execute(append([]string{"init", "--yes"}, tc.args...), streams{strings.NewReader(""), &out, &errs}, nil)
+		text := strings.TrimSuffix(out.String()+errs.String(), "\n")
+		if code != tc.code || !strings.Contains(text, tc.says) || tc.not != "" && strings.Contains(text, tc.not) {
+			t.Errorf("%q exits with %d, and says %s", tc.args, code, text)
+		}
+	}
+}
+
+func TestDemoNamesItsStatusPages(t *testing.T) {
+	var out bytes.Buffer
+	(&demoWorld{out: &out, admin: "127.0.0.1:1", inboundAdmin: "127.0.0.1:2"}).leaveUp()
+	for _, want := range []string{"the app:     http://127.0.0.1:1/", "the service: http://127.0.0.1:2/"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s", want, &out)
+		}
+	}
+	for name, yaml := range map[string]string{"inbound": demoInbound("http://i", "s"), "outbound": demoOutbound("http://i", "f", "in")} {
+		if !strings.Contains(yaml, `admin: {listen: "LISTEN:`) {
+			t.Errorf("the %s sidecar has no status page", name)
+		}
+	}
+}
+
 // What was written works: the app's call gets a token, passes the inbound side, and reaches the app; without a token it does not.
 func TestInitRoundTrip(t *testing.T) {
 	app, err := upstream.Start(upstream.Options{})

@@ -95,6 +95,8 @@ Without a command, sidepass runs the sidecar.`,
 		SilenceUsage:  true,
 		RunE:          a.run,
 	}
+	version, _ := buildInfo()
+	root.Version = version
 	root.PersistentFlags().StringArrayVar(&a.files, "config", nil,
 		"configuration file, or a directory of them; may repeat (default: $SIDEPASS_CONFIG, else sidepass.yaml if it exists, else the environment alone)")
 	root.AddCommand(

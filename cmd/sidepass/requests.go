@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/sidepass/sidepass/proxy"
 	"github.com/sidepass/sidepass/proxy/admin"
@@ -78,6 +79,8 @@ func (s *sidecar) refusals(listener string) *admin.Observer {
 		}
 		s.o.Requests.Named("access").Info(listener, zap.String("listener", listener), clip("method", r.Method), clip("path", r.Path), zap.Int("status", status),
 			zap.String("reason", string(r.Reason)), given("detail", r.Detail), zap.String("remote", r.Remote), zap.String("instance", r.Instance))
+	}, LevelSet: func(from, to zapcore.Level, remote string) {
+		s.o.Requests.Info("the log level was changed on admin", zap.Stringer("from", from), zap.Stringer("to", to), zap.String("remote", remote))
 	}}
 }
 

@@ -10,7 +10,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"mime"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -127,8 +126,8 @@ type levelDocument struct {
 	Level string `json:"level"`
 }
 
-// level shows or sets the log level. A form cannot set it: it has to be a PUT of JSON, which a browser sends for
-// another site only after it has asked, and is not told that it may.
+// level shows or sets the log level. A form cannot set it: it has to be a PUT, which a browser sends for another site only after
+// it has asked, and is not told that it may.
 func (a *handler) level(w http.ResponseWriter, r *http.Request) {
 	if !a.Observer.allowed(w, r, http.MethodGet, http.MethodHead, http.MethodPut) {
 		return
@@ -139,22 +138,23 @@ func (a *handler) level(w http.ResponseWriter, r *http.Request) {
 			a.Observer.refuse(w, r, proxy.Verdict{Reason: proxy.MalformedRequest, Detail: problem})
 			return
 		}
+		before := a.Level.Level()
 		a.Level.SetLevel(level)
+		if a.Observer.LevelSet != nil && level != before {
+			a.Observer.LevelSet(before, level, r.RemoteAddr)
+		}
 	}
 	document(w, http.StatusOK, levelDocument{a.Level.String()})
 }
 
 // wantedLevel reads the level from a PUT, or says what is wrong with it.
 func wantedLevel(w http.ResponseWriter, r *http.Request) (zapcore.Level, string) {
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return 0, "Send the level as JSON, with Content-Type: application/json."
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1024))
 	var want levelDocument
 	if err != nil || json.Unmarshal(body, &want) != nil {
 		return 0, `The body is not {"level": "…"}.`
 	}
-	level, ok := levels[want.Level]
+	level, ok := levels[strings.ToLower(want.Level)]
 	if !ok {
 		return 0, "The level is debug, info, warn or error."
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap/zapcore"
+
 	"github.com/sidepass/sidepass/proxy"
 )
 
@@ -14,6 +16,8 @@ import (
 type Observer struct {
 	// Refused is called for every refusal, before its answer is sent.
 	Refused func(Refused)
+	// LevelSet is called when somebody at that address has changed the log level.
+	LevelSet func(from, to zapcore.Level, remote string)
 }
 
 // Refused is a request that one of the handlers refused.

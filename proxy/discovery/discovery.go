@@ -198,6 +198,10 @@ func (i *Issuer) fetch(ctx context.Context, at string) (Metadata, error) {
 // judge says what keeps metadata from being used.
 func (i *Issuer) judge(m Metadata) error {
 	if m.Issuer != i.options.Issuer { // RFC 8414, section 3.3
+		if strings.TrimSuffix(m.Issuer, "/") == strings.TrimSuffix(i.options.Issuer, "/") {
+			return unusable("the issuer %q calls itself %q in its metadata: they must be identical, a slash at the end included; write url: %s",
+				i.options.Issuer, issuerhttp.Printable(m.Issuer, 200), issuerhttp.Printable(m.Issuer, 200))
+		}
 		return unusable("the issuer %q calls itself %q in its metadata: they must be identical, a slash at the end included; correct the issuer's url",
 			i.options.Issuer, issuerhttp.Printable(m.Issuer, 200))
 	}

@@ -120,7 +120,7 @@ func TestFailures(t *testing.T) {
 		"an endpoint that is no text": {func(string) (int, string) { return 200, `{"issuer":"$ORIGIN","jwks_uri":7}` },
 			[]string{"holds no metadata"}, 2},
 		"another issuer":      {only(openidPath, `{"issuer":"https://evil.example.com"}`), []string{`"https://evil.example.com"`, "$ORIGIN", "identical"}, 1},
-		"a slash too many":    {only(openidPath, `{"issuer":"$ORIGIN/"}`), []string{`"$ORIGIN/"`, `"$ORIGIN"`, "slash"}, 1},
+		"a slash too many":    {only(openidPath, `{"issuer":"$ORIGIN/"}`), []string{`"$ORIGIN/"`, `"$ORIGIN"`, "slash", "; write url: $ORIGIN/"}, 1},
 		"a template":          {only(openidPath, `{"issuer":"https://login.example.com/{tenantid}/v2.0"}`), []string{"{tenantid}"}, 1},
 		"http token endpoint": {only(openidPath, `{"issuer":"$ORIGIN","token_endpoint":"http://idp.example.com/t"}`), []string{"token_endpoint", "allow_http"}, 1},
 		"http keys":           {only(openidPath, `{"issuer":"$ORIGIN","jwks_uri":"http://169.254.169.254/k"}`), []string{"jwks_uri", "allow_http"}, 1},

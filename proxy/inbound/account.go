@@ -18,6 +18,16 @@ type Accounts struct {
 	Token func(compact string, held verify.Possession, reason proxy.Reason) []proxy.AccountStep
 }
 
+// Explained is a gate that judges as this one does, and explains each verdict about a token: also one that lets the request on, and
+// whether or not it is wanted. It is for a person who asks, not for traffic. Without Options.Accounts it explains nothing.
+func (g *Gate) Explained() *Gate {
+	e := *g
+	if g.accounts != nil {
+		e.always, e.accounts = true, &Accounts{Wanted: func() bool { return true }, Token: g.accounts.Token}
+	}
+	return &e
+}
+
 // explain adds to a verdict how it came about. tok is nil unless the token was found good.
 func (g *Gate) explain(v *proxy.Verdict, r *proxy.Request, rl *rule, tok *verify.Token) {
 	if g.accounts == nil || !g.accounts.Wanted() {

@@ -94,6 +94,7 @@ type Gate struct {
 	metadata metadata
 	proofs   *verify.Proofs // nil where no proofs are accepted
 	accounts *Accounts      // nil where refusals are not explained
+	always   bool           // what goes on is explained too
 	observer Observer
 	// What challenges say of DPoP, to a request that used it and to any other; nil where no proofs are accepted.
 	used, offered *proxy.DPoP
@@ -198,6 +199,9 @@ func (g *Gate) Admit(ctx context.Context, r *proxy.Request) proxy.Verdict {
 		v := g.forward(rl, host, tok)
 		v.Set = g.claimFields(tok)
 		g.limit(&v, rl, tok)
+		if g.always {
+			g.explain(&v, r, rl, tok)
+		}
 		return v
 	case rl.audit:
 		v := g.wouldRefuse(rl, host, tok, no)
