@@ -57,7 +57,7 @@ func TestComparisonFigures(t *testing.T) {
 			t.Errorf("docs/performance.md does not have %s", row[1])
 		}
 	}
-	if idle := "11 MiB"; !strings.Contains(cost, idle) || !strings.Contains(performance, "Idle, "+idle+" are resident") {
+	if idle := "11 MiB"; !strings.Contains(cost, idle) || !strings.Contains(performance, "settles at "+idle+" when idle again") {
 		t.Errorf("the two do not have %s when idle", idle)
 	}
 }
