@@ -69,13 +69,27 @@ func execute(args []string, s streams, environ []string) int {
 	}
 	var e *exitError
 	if !errors.As(err, &e) { // cobra's own: an unknown command or flag
-		fmt.Fprintf(s.err, "sidepass: %v\nRun `sidepass --help` for the commands.\n", err)
+		fmt.Fprintf(s.err, "sidepass: %v\n%s\n", err, advice(root, args, err))
 		return exitUnusable
 	}
 	if e.err != nil {
 		fmt.Fprintln(s.err, strings.TrimRight(e.err.Error(), "\n"))
 	}
 	return e.code
+}
+
+// advice says what to do about a command line that cobra refuses.
+func advice(root *cobra.Command, args []string, err error) string {
+	if cmd, rest, _ := root.Find(args); strings.HasPrefix(err.Error(), "unknown command") && len(rest) > 0 {
+		if cmd != root {
+			return "It takes no arguments; a configuration file is given with --config."
+		}
+		root.SuggestionsMinimumDistance = 2
+		if near := root.SuggestionsFor(rest[0]); len(near) > 0 {
+			return "Did you mean `sidepass " + near[0] + "`? `sidepass --help` has all commands."
+		}
+	}
+	return "Run `sidepass --help` for the commands."
 }
 
 func (a *app) command() *cobra.Command {
