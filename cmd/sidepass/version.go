@@ -18,6 +18,9 @@ var (
 // buildInfo returns version and commit: as stamped, else as the Go tool recorded them, else "dev" and "unknown".
 func buildInfo() (version, commit string) {
 	version, commit = buildVersion, buildCommit
+	if version != "" && commit != "" {
+		return version, commit // every command comes by here: a release has nothing to look up
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if version == "" && info.Main.Version != "" && info.Main.Version != "(devel)" {
 			version = info.Main.Version

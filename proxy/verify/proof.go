@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -41,13 +40,12 @@ type ProofOptions struct {
 
 // Proofs judges DPoP proofs (RFC 9449, section 4.3). It does not change and is safe for concurrent use.
 type Proofs struct {
-	origin  string
-	replays *Replays
-	nonces  *Nonces
-	leeway  time.Duration
-	now     func() time.Time
-	// verifying holds a value for each signature that is being verified.
-	verifying chan struct{}
+	origin    string
+	replays   *Replays
+	nonces    *Nonces
+	leeway    time.Duration
+	now       func() time.Time
+	verifying chan struct{} // see newTurns
 }
 
 // NewProofs returns Proofs, or an error that says what of the options cannot work.
@@ -63,7 +61,7 @@ func NewProofs(o ProofOptions) (*Proofs, error) {
 	}
 	p := &Proofs{
 		origin: origin, replays: o.Replays, nonces: o.Nonces, leeway: o.Leeway, now: o.Now,
-		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		verifying: newTurns(),
 	}
 	if p.now == nil {
 		p.now = time.Now
@@ -303,7 +301,7 @@ func dear(k *jwks.Key) bool {
 	return ok && (public.N.BitLen() > 4096 || public.E > 65537)
 }
 
-// signature takes its turn, as tokens' signatures do: see Verifier.verifying.
+// signature takes its turn, as tokens' signatures do: see newTurns.
 func (j *proofJudgement) signature() *Error {
 	j.p.verifying <- struct{}{}
 	defer func() { <-j.p.verifying }()

@@ -48,10 +48,12 @@ type Verifier struct {
 	leeway      time.Duration
 	now         func() time.Time
 	lookup      func(result string)
-	// verifying holds a value for each signature that is being verified. One processor less than there are keeps moving what needs
-	// none: whoever sends bad signatures by the thousand must not starve those whose tokens are known to be good.
-	verifying chan struct{}
+	verifying   chan struct{} // see newTurns
 }
+
+// newTurns holds a value for each signature that is being verified. One processor less than there are keeps moving what needs
+// none: whoever sends bad signatures by the thousand must not starve those whose tokens are known to be good.
+func newTurns() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)) }
 
 // New returns a Verifier, or an error that says which trust cannot work.
 func New(o Options) (*Verifier, error) {
@@ -64,7 +66,7 @@ func New(o Options) (*Verifier, error) {
 	}
 	v := &Verifier{
 		trusts: trusts, cache: o.Cache, revocations: o.Revocations, leeway: o.Leeway, now: o.Now, lookup: o.Observer.CacheLookup,
-		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		verifying: newTurns(),
 	}
 	if v.now == nil {
 		v.now = time.Now
