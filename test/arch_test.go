@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"proxy/tracing":               {"proxy", "proxy/engine", "proxy/issuerhttp"},
 	"test/issuer":                 {},
 	"test/upstream":               {},
+	"test/localaddr":              {},
 	"examples/orders":             {},
 	"examples/clients/go":         {},
 	"examples/clients/grpc":       {},

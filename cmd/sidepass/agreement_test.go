@@ -21,6 +21,7 @@ import (
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -38,7 +39,7 @@ func startAgreement(t *testing.T, yaml string) *agreement {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	dir := t.TempDir()
-	a := &agreement{file: filepath.Join(dir, "sidepass.yaml"), in: free(t), out: free(t), own: free(t), logs: logs}
+	a := &agreement{file: filepath.Join(dir, "sidepass.yaml"), in: localaddr.Free(t), out: localaddr.Free(t), own: localaddr.Free(t), logs: logs}
 	var err error
 	if a.app, err = upstream.Start(upstream.Options{}); err != nil {
 		t.Fatal(err)
@@ -83,16 +84,6 @@ func startAgreement(t *testing.T, yaml string) *agreement {
 		})
 	}
 	return a
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (a *agreement) await(t *testing.T, what string, f func() bool) {

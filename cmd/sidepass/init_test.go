@@ -23,6 +23,7 @@ import (
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/scaffold"
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -209,7 +210,7 @@ func TestInitRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	secret, in, out := filepath.Join(t.TempDir(), "secret"), free(t), free(t)
+	secret, in, out := filepath.Join(t.TempDir(), "secret"), localaddr.Free(t), localaddr.Free(t)
 	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
 		t.Fatal(err)
 	}

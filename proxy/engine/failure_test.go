@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 const canary = "canary-5d41402abc4b"
@@ -37,7 +38,7 @@ func TestUpstreamFailures(t *testing.T) {
 		reason  proxy.Reason
 		detail  string // a part of it
 	}{
-		"nobody listens":            {url: "http://" + closedPort(t), status: 502, reason: proxy.UpstreamUnreachable, detail: "nothing listens"},
+		"nobody listens":            {url: "http://" + localaddr.Dead, status: 502, reason: proxy.UpstreamUnreachable, detail: "nothing listens"},
 		"no such name":              {url: "http://no-such-host.invalid", status: 502, reason: proxy.UpstreamUnreachable, detail: "resolved"},
 		"no such socket":            {url: "http://", options: []func(*UpstreamOptions){func(u *UpstreamOptions) { u.UnixSocket = t.TempDir() + "/x" }}, status: 502, reason: proxy.UpstreamUnreachable},
 		"closes at once":            {url: "http://" + rawOrigin(t, ""), status: 502, reason: proxy.UpstreamUnreachable, detail: "closed the connection"},
@@ -60,7 +61,7 @@ func TestUpstreamFailures(t *testing.T) {
 		"switches to nothing":       {url: "http://" + rawOrigin(t, "HTTP/1.1 101 X\r\n\r\n"), status: 502, reason: proxy.UpstreamProtocol},
 		"HTTP/1.1 for HTTP/2":       {url: "http://" + rawAfter(t, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"), options: []func(*UpstreamOptions){speak2}, status: 502, reason: proxy.UpstreamProtocol, detail: "`protocol: http1`"},
 		"no HTTP/2 over TLS":        {url: onlyHTTP1(t, secure), options: []func(*UpstreamOptions){trusted, speak2}, status: 502, reason: proxy.UpstreamProtocol, detail: "`protocol: http1`"},
-		"a proxy that is not there": {url: secure.URL, options: []func(*UpstreamOptions){trusted, func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, "http://"+closedPort(t)) }}, status: 502, reason: proxy.UpstreamUnreachable, detail: "`proxy_url`"},
+		"a proxy that is not there": {url: secure.URL, options: []func(*UpstreamOptions){trusted, func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, "http://"+localaddr.Dead) }}, status: 502, reason: proxy.UpstreamUnreachable, detail: "`proxy_url`"},
 		"a proxy that refuses":      {url: secure.URL, options: []func(*UpstreamOptions){trusted, func(u *UpstreamOptions) { u.ProxyURL = mustURL(t, "http://"+rawOrigin(t, "HTTP/1.1 407 X\r\n\r\n")) }}, status: 502, reason: proxy.UpstreamUnreachable, detail: "`proxy_url`"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // bytesCodec sends byte slices as they are, so that the test needs no generated code.
@@ -206,7 +207,7 @@ func TestGRPC(t *testing.T) {
 			}
 		}
 	})
-	s.gens.Swap(to(upstream(t, "http://"+closedPort(t))), nil)
+	s.gens.Swap(to(upstream(t, "http://"+localaddr.Dead)), nil)
 	in, out := []byte("x"), []byte(nil)
 	if err := c.Invoke(ctx, "/test.Echo/Unary", &in, &out); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "upstream_unreachable") {
 		t.Errorf("upstream gone: %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 func TestProbe(t *testing.T) {
@@ -34,14 +35,14 @@ func TestProbe(t *testing.T) {
 		"TLS":                       {url: secure.URL, options: []func(*UpstreamOptions){trusted}, reason: proxy.OK},
 		"a certificate if you like": {url: asking.URL, options: []func(*UpstreamOptions){trusted}, reason: proxy.OK},
 		"plain, by a proxy":         {url: "http://elsewhere.test", options: []func(*UpstreamOptions){through(plain.URL)}, reason: proxy.OK},
-		"nobody listens":            {url: "http://" + closedPort(t), reason: proxy.UpstreamUnreachable, detail: "nothing listens"},
+		"nobody listens":            {url: "http://" + localaddr.Dead, reason: proxy.UpstreamUnreachable, detail: "nothing listens"},
 		"no such name":              {url: "https://no-such-host.invalid", reason: proxy.UpstreamUnreachable, detail: "resolved"},
 		"unknown authority":         {url: secure.URL, reason: proxy.UpstreamTLS, detail: "`ca_file`"},
 		"another name":              {url: secure.URL, options: []func(*UpstreamOptions){trusted, func(u *UpstreamOptions) { u.ServerName = "other.test" }}, reason: proxy.UpstreamTLS, detail: "`server_name`"},
 		"no TLS there":              {url: strings.Replace(plain.URL, "http", "https", 1), reason: proxy.UpstreamTLS, detail: "`upstream: http://…`"},
 		"wants a certificate":       {url: mutual.URL, options: []func(*UpstreamOptions){trusted}, reason: proxy.UpstreamTLS, detail: "client certificate"},
 		"no HTTP/2 over TLS":        {url: onlyHTTP1(t, secure), options: []func(*UpstreamOptions){trusted, speak2}, reason: proxy.UpstreamProtocol, detail: "`protocol: http1`"},
-		"a proxy that is not there": {url: secure.URL, options: []func(*UpstreamOptions){trusted, through("http://" + closedPort(t))}, reason: proxy.UpstreamUnreachable, detail: "`proxy_url`"},
+		"a proxy that is not there": {url: secure.URL, options: []func(*UpstreamOptions){trusted, through("http://" + localaddr.Dead)}, reason: proxy.UpstreamUnreachable, detail: "`proxy_url`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, named := range []bool{true, false} { // the upstream has its authority, or is told

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // followFunc is a Follow made of a function; nil lets everything pass.
@@ -172,7 +173,7 @@ func TestReplayOnceOnly(t *testing.T) {
 
 func TestReplayToAnUpstreamThatIsGone(t *testing.T) {
 	o := newOrigin(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
-	gone := upstream(t, "http://"+closedPort(t))
+	gone := upstream(t, "http://"+localaddr.Dead)
 	s := serve(t, with(proxy.Verdict{Upstream: upstream(t, o.URL), Follow: followFunc(func(*proxy.Head, bool) (proxy.Verdict, bool) {
 		return proxy.Verdict{Action: proxy.Forward, Upstream: gone}, true
 	})}))

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/sidepass/sidepass/proxy"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // echo is a WebSocket service.
@@ -237,7 +238,7 @@ func TestTunnelsThatCannotBe(t *testing.T) {
 		got, _, _ := raw(t, s, "CONNECT "+authority+" HTTP/1.1\r\nHost: a\r\n\r\n")
 		return got
 	}
-	wantRefusal(t, connect(closedPort(t)), 502, proxy.UpstreamUnreachable)
+	wantRefusal(t, connect(localaddr.Dead), 502, proxy.UpstreamUnreachable)
 	wantRefusal(t, connect("no-such-host.invalid:1"), 502, proxy.UpstreamUnreachable)
 	wantRefusal(t, connect("host-only"), 400, proxy.MalformedRequest)
 	wantRefusal(t, get(t, s, "/"), 405, proxy.MethodNotAllowed)

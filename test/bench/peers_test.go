@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // startNginx starts nginx as a plain proxy with one worker in one process, with keep-alive on both sides; setting adds to its
@@ -224,7 +226,7 @@ func findEnvoy(t testing.TB) string {
 // sends to. It is ready when it answers the request with 200.
 func startPeer(t testing.TB, core int, name, upstream, text string, request []byte, command func(file string) *exec.Cmd) *subject {
 	t.Helper()
-	address := free(t)
+	address := localaddr.Free(t)
 	host, port, _ := strings.Cut(address, ":")
 	file := filepath.Join(t.TempDir(), "peer.yaml")
 	text = strings.NewReplacer("ADDR_HOST", host, "ADDR_PORT", port, "ADDR", address, "UPSTREAM", upstream).Replace(text)

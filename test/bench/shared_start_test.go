@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // sharedStarts is how many processes are started of each kind.
@@ -38,7 +39,7 @@ func (s *sharing) compareStarts(t *testing.T) {
 			before: func() { server.say("FLUSHALL") },
 			after:  func() bool { return strings.HasPrefix(server.say("KEYS sidepass:1:*:token"), "*1") }},
 		{name: "the token is there", server: server.address},
-		{name: "Redis refuses connections", server: free(t), calls: 1},
+		{name: "Redis refuses connections", server: localaddr.Dead, calls: 1},
 		{name: "Redis is stopped (SIGSTOP)", server: stopped.address, calls: 1},
 	}
 	delays := [2]time.Duration{0, 100 * time.Millisecond}

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 var shared = flag.Bool("shared", false, "measure what the tokens that replicas share cost and save; takes about four minutes and wants a quiet machine")
@@ -89,7 +91,7 @@ type tokenServer struct {
 
 func startTokenServer(t *testing.T) *tokenServer {
 	t.Helper()
-	r := &tokenServer{address: free(t)}
+	r := &tokenServer{address: localaddr.Free(t)}
 	r.start(t)
 	return r
 }

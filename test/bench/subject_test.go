@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // subject is a process under test.
@@ -126,7 +128,7 @@ func buildSidepass(t testing.TB) string {
 // startSidepass starts sidepass with a configuration in which ADDR is where it listens. It is ready when it says so.
 func startSidepass(t testing.TB, core int, binary, name, yaml string, request []byte) *subject {
 	t.Helper()
-	return startSidepassAt(t, core, binary, name, free(t), free(t), yaml, request)
+	return startSidepassAt(t, core, binary, name, localaddr.Free(t), localaddr.Free(t), yaml, request)
 }
 
 func startSidepassAt(t testing.TB, core int, binary, name, address, metrics, yaml string, request []byte) *subject {
@@ -189,14 +191,4 @@ func (b *beginning) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
-}
-
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // cluster is a kube-apiserver with its etcd, and nothing that would run a pod.
@@ -50,7 +51,7 @@ func startCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	signing := file("service-accounts.pem", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
-	etcdURL, peerURL, port := "http://"+free(t), "http://"+free(t), strings.TrimPrefix(free(t), "127.0.0.1:")
+	etcdURL, peerURL, port := "http://"+localaddr.Free(t), "http://"+localaddr.Free(t), strings.TrimPrefix(localaddr.Free(t), "127.0.0.1:")
 
 	start(t, dir, nil, etcd, "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=error",
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
@@ -156,17 +157,6 @@ func decode(t *testing.T, text string) map[string]any {
 		t.Fatalf("%v in %s", err, text)
 	}
 	return v
-}
-
-// free is an address that nobody listens on for now.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs a process in a folder until the test ends. What it says is shown if the test fails.

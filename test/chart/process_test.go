@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // binary is sidepass, built once.
@@ -42,7 +44,7 @@ type sidecar struct{ outbound, metrics string }
 // startSidecar runs it. files are those of /etc/sidepass :: name → content; hosts are other names for addresses of this machine.
 func startSidecar(t *testing.T, container any, files map[string]string, hosts *strings.Replacer) sidecar {
 	t.Helper()
-	s, dir := sidecar{free(t), free(t)}, t.TempDir()
+	s, dir := sidecar{localaddr.Free(t), localaddr.Free(t)}, t.TempDir()
 	place := func(text string) string { return hosts.Replace(strings.ReplaceAll(text, "/etc/sidepass", dir)) }
 	env := []string{"SIDEPASS_METRICS_LISTEN=" + s.metrics, "SIDEPASS_ADMIN_LISTEN=off"}
 	calls := false
@@ -112,7 +114,7 @@ func startIssuer(t *testing.T, id, secret string) (address string) {
 	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address = free(t)
+	address = localaddr.Free(t)
 	start(t, dir, nil, sidepass(t), "issuer", "--listen", address, "--issuer", "http://"+address, "--client-id", id, "--client-secret-file", file)
 	eventually(t, "the issuer", func() error {
 		if status, body := ask(t, http.DefaultClient, "http://"+address+"/.well-known/openid-configuration"); status != 200 {
@@ -142,7 +144,7 @@ func portOf(t *testing.T, address string) string {
 
 // Two pods as the API server admitted them, configured by annotations alone, call each other.
 func (c *cluster) pair(t *testing.T, namespace string) {
-	issuer, app, inbound := startIssuer(t, "shop", "a-secret"), startApp(t, "an order"), free(t)
+	issuer, app, inbound := startIssuer(t, "shop", "a-secret"), startApp(t, "an order"), localaddr.Free(t)
 	c.helm(t, "upgrade", "sidepass", chart, "--namespace", "sidepass-system", "--set", "image="+image, "--set", "injector.enabled=true",
 		"--set", "injector.env.SIDEPASS_ISSUERS_0_URL=http://"+issuer)
 	admitted := func(annotations map[string]string) (container any) {
@@ -199,11 +201,11 @@ func TestDemoRuns(t *testing.T) {
 		return at(find(t, all, "Deployment", name), "spec", "template", "spec", "initContainers", 0)
 	}
 	// The issuer with the arguments of its pod.
-	issuer, secret := free(t), filepath.Join(t.TempDir(), "secret")
+	issuer, secret := localaddr.Free(t), filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(files("demo-sidepass-shop")["client-secret"]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inbound, app := free(t), startApp(t, "an order")
+	inbound, app := localaddr.Free(t), startApp(t, "an order")
 	hosts := strings.NewReplacer("demo-sidepass-issuer:9000", issuer, "http://demo-sidepass-orders", "http://"+inbound, "127.0.0.1:8080", app,
 		":9000", issuer, "/run/secrets/shop/client-secret", secret)
 	var args []string

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // What needs a restart stays as it is, and may not go with what a reload brings: then nothing of it applies. Here the new
 // configuration is fine on loopback, but the listeners are still open to the network.
 func TestReloadDoesNotOpenAnOldListener(t *testing.T) {
 	iss, up := startIssuer(t), startUpstream(t)
-	_, port, _ := net.SplitHostPort(freeAddress(t))
+	_, port, _ := net.SplitHostPort(localaddr.Free(t))
 	yaml := func(listen, more string) string {
 		return strings.Replace(outboundYAML(iss, more, ordersRoute(up.URL())), "{out}", listen, 1)
 	}

@@ -22,6 +22,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -47,7 +48,7 @@ func startTokenServer(t testing.TB) *tokenServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("SKIPPED: redis-server is not installed (apt-get install redis-server)")
 	}
-	s := &tokenServer{t: t, dir: t.TempDir(), addr: freeAddress(t)}
+	s := &tokenServer{t: t, dir: t.TempDir(), addr: localaddr.Free(t)}
 	s.Client = goredis.NewClient(&goredis.Options{Addr: s.addr, Password: secret, MaxRetries: -1})
 	t.Cleanup(func() { s.kill(); _ = s.Close() })
 	s.start()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -93,7 +94,7 @@ func TestWrongSecretIsRefusedForGood(t *testing.T) {
 
 func TestAppDownAndBack(t *testing.T) {
 	iss := startIssuer(t)
-	address := freeAddress(t)
+	address := localaddr.Free(t)
 	s := start(t, inboundYAML(iss, "http://"+address, ""))
 	call := func() answer {
 		return get(t, direct, "http://"+s.address["in"]+"/", "Authorization", "Bearer "+mint(iss, nil))

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // quietly runs a sidecar with the log that an operator has who configures nothing, and the given variables.
@@ -44,12 +46,12 @@ func logWorld(t *testing.T, environ ...string) (*sidecar, func(change map[string
 	t.Helper()
 	iss, app := startIssuer(t), startUpstream(t)
 	yaml := outboundYAML(iss, "", ordersRoute(app.URL()),
-		fmt.Sprintf(`name: down, host: down.internal, upstream: "http://%s", audience: ["https://down"]`, freeAddress(t))) +
+		fmt.Sprintf(`name: down, host: down.internal, upstream: "http://%s", audience: ["https://down"]`, localaddr.Dead)) +
 		fmt.Sprintf("inbound:\n  listen: \"{in}\"\n  upstream: %q\n  trust: [{audiences: [\"https://orders\"]}]\n  rules:\n", app.URL()) +
 		"    - {name: read, match: [\"/orders/{id}\"], scopes: [\"read:orders\"]}\n" +
 		"    - {name: watched, match: [\"GET /watched\"], mode: audit}\n" +
-		fmt.Sprintf("    - {name: watched-gone, match: [\"GET /watched/gone\"], mode: audit, upstream: \"http://%s\"}\n", freeAddress(t)) +
-		fmt.Sprintf("    - {name: gone, match: [\"GET /gone\"], upstream: \"http://%s\"}\n", freeAddress(t))
+		fmt.Sprintf("    - {name: watched-gone, match: [\"GET /watched/gone\"], mode: audit, upstream: \"http://%s\"}\n", localaddr.Dead) +
+		fmt.Sprintf("    - {name: gone, match: [\"GET /gone\"], upstream: \"http://%s\"}\n", localaddr.Dead)
 	return quietly(t, yaml, environ...), func(change map[string]any) string { return "Bearer " + mint(iss, change) }
 }
 

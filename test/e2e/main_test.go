@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // secret is the client secret of every test: a canary that no log, page, metric or answer may hold.
@@ -82,7 +83,7 @@ func launch(t testing.TB, yaml string) *sidecar {
 	t.Helper()
 	s := &sidecar{t: t, dir: t.TempDir(), address: map[string]string{}}
 	for _, name := range []string{"out", "in", "metrics", "admin", "own"} {
-		s.address[name] = freeAddress(t)
+		s.address[name] = localaddr.Free(t)
 	}
 	s.config = filepath.Join(s.dir, "sidepass.yaml")
 	s.write("secret", secret)
@@ -277,17 +278,6 @@ func eventually(t testing.TB, within time.Duration, what string, f func() bool) 
 			t.Fatalf("after %s still not so: %s", within, what)
 		}
 	}
-}
-
-// freeAddress is a loopback address that was free a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // run runs a command to its end and returns exit code, standard output and standard error.

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // monitored is a query and the labels that its result must have, as test/tools/promql takes it.
@@ -178,7 +179,7 @@ func troubled(t *testing.T) *sidecar {
 		Apps: []issuer.App{{ID: "shop", Secret: plainSecret, APIs: []string{"api://orders"}}}})
 	mount.pair(ca.issue("service-b.internal"))
 	for name, content := range map[string]string{
-		"plain": plainSecret, "key": sealingKey(1), "redis": "redis://" + freeAddress(t), // where nobody answers
+		"plain": plainSecret, "key": sealingKey(1), "redis": "redis://" + localaddr.Dead, // where nobody answers
 		"revoked": "",
 	} {
 		mount.write(name, content)

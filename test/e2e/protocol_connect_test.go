@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // tunnel asks for a CONNECT tunnel and returns its status and reason.
@@ -27,7 +29,6 @@ func TestProtocolConnect(t *testing.T) {
 	t.Parallel()
 	iss := startIssuer(t)
 	secure, _ := tlsUpstream(t, false)
-	closed := freeAddress(t)
 	_, port, _ := net.SplitHostPort(secure.Addr())
 	s := startBeside(t, outboundYAML(iss, "  connect: tunnel\n",
 		`name: allowed, host: "localhost:`+port+`", connect: tunnel, upstream: "https://nowhere.invalid", audience: ["https://orders"]`,
@@ -93,7 +94,7 @@ func TestProtocolConnect(t *testing.T) {
 		{"another port of it", s, "DENIED.internal.:8443", 403, "connect_denied"},
 		{"unmatched, connect: deny", deny, secure.Addr(), 403, "connect_denied"},
 		{"a route, connect: deny", deny, "orders.internal:443", 403, "connect_denied"},
-		{"nobody listens", s, closed, 502, "upstream_unreachable"},
+		{"nobody listens", s, localaddr.Dead, 502, "upstream_unreachable"},
 		{"no port", s, "127.0.0.1", 400, "malformed_request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -148,7 +149,7 @@ func listenOnce(t testing.TB) (string, <-chan net.Conn) {
 func TestProtocolNeverToOurselves(t *testing.T) {
 	t.Parallel()
 	iss, app, other := startIssuer(t), startUpstream(t), startUpstream(t)
-	address := freeAddress(t)
+	address := localaddr.Free(t)
 	_, inPort, _ := net.SplitHostPort(address)
 	_, in, _ := strings.Cut(inboundYAML(iss, app.URL(), ""), "\n")
 	in = strings.Replace(in, `"{in}"`, `":`+inPort+`"`, 1) // on every address of this machine

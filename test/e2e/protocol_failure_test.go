@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -27,7 +28,6 @@ func TestProtocolUpstreamFailures(t *testing.T) {
 	demanding, demandingCA := demandingUpstream(t)
 	onlyHTTP1 := httpUpstream(t, func(p *http.Protocols) { p.SetHTTP1(true) })
 	onlyHTTP2 := httpUpstream(t, func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
-	closed := freeAddress(t)
 	file := func(ca string) string { return fmt.Sprintf(", ca_file: %q", ca) }
 	for _, c := range []struct {
 		name, upstream, keys string
@@ -45,7 +45,7 @@ func TestProtocolUpstreamFailures(t *testing.T) {
 		{"switches protocols unasked", rawUpstream(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").URL(), "", 502, "upstream_protocol", "switched protocols", ""},
 		{"HTTP/1.1 only, asked for HTTP/2", onlyHTTP1.URL(), ", protocol: http2", 502, "upstream_protocol", "protocol: http1", ", protocol: http1"},
 		{"HTTP/2 only, asked for HTTP/1.1", onlyHTTP2.URL(), ", protocol: http1", 502, "upstream_unreachable", "closed the connection", ", protocol: http2"},
-		{"nobody listens", "http://" + closed, "", 502, "upstream_unreachable", "refused the connection", ""},
+		{"nobody listens", "http://" + localaddr.Dead, "", 502, "upstream_unreachable", "refused the connection", ""},
 		{"says nothing", rawUpstream(t, "").URL(), ", timeout: 300ms", 504, "upstream_timeout", "timeout", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestProtocolAppFailures(t *testing.T) {
 		code   string
 	}{
 		"not HTTP": {rawUpstream(t, "SSH-2.0-OpenSSH_9.9\r\n").URL(), 502, "upstream_protocol"},
-		"down":     {"http://" + freeAddress(t), 502, "upstream_unreachable"},
+		"down":     {"http://" + localaddr.Dead, 502, "upstream_unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPair(t, c.app, pairKeys{})

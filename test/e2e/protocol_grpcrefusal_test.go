@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // check makes the unary call, and returns what came in place of the answer's trailers.
@@ -29,7 +31,7 @@ func TestProtocolGRPCRefusals(t *testing.T) {
 	rules := "  rules:\n" +
 		"    - {name: check, match: [\"POST /grpc.health.v1.Health/Check\"], scopes: [\"read:orders\"]}\n" +
 		"    - {name: admin, match: [\"POST /test.Streams/Echo\"], scopes: [admin]}\n"
-	down := "http://" + freeAddress(t)
+	down := "http://" + localaddr.Dead
 	p := startPair(t, app.url, pairKeys{inbound: rules, routes: []string{reaching("down", down, "")}})
 	in := grpcClient(t, p.in.address["in"], p.in.address["in"])
 	through := grpcClient(t, p.out.address["out"], "orders.internal")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // changingSecret is an issuer whose client's secret is the second one, and a configuration that reads it from a file.
@@ -105,7 +106,7 @@ func TestConfigurationFileIsWatched(t *testing.T) {
 	iss, up := startIssuer(t), startUpstream(t)
 	yaml := outboundYAML(iss, "", ordersRoute(up.URL()))
 	s := start(t, yaml)
-	moved := freeAddress(t)
+	moved := localaddr.Free(t)
 	s.configure(strings.Replace(strings.Replace(yaml, "{out}", moved, 1), "orders.internal", "moved.internal", 1))
 	client := s.proxied() // the old address still
 	eventually(t, 3*time.Second, "the route's new host", func() bool {

@@ -16,6 +16,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // effective is how soon a revocation takes effect everywhere.
@@ -35,7 +36,7 @@ func newRevocationServer(t testing.TB) *revocationServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("SKIPPED: redis-server is not installed (apt-get install redis-server)")
 	}
-	r := &revocationServer{t: t, dir: t.TempDir(), address: freeAddress(t)}
+	r := &revocationServer{t: t, dir: t.TempDir(), address: localaddr.Free(t)}
 	_, port, _ := net.SplitHostPort(r.address)
 	config := fmt.Sprintf(`bind 127.0.0.1
 port %s

@@ -20,6 +20,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // A redis-server is one of the ways that a redis_url can name: two sidecars share a token through it.
@@ -107,8 +108,8 @@ func answers(c *goredis.Client) func() bool {
 }
 
 func redisCluster(t *testing.T) (string, []string) {
-	_, port, _ := net.SplitHostPort(freeAddress(t))
-	_, bus, _ := net.SplitHostPort(freeAddress(t))
+	_, port, _ := net.SplitHostPort(localaddr.Free(t))
+	_, bus, _ := net.SplitHostPort(localaddr.Free(t))
 	c := redisClient(t, "127.0.0.1:"+port)
 	redisProcess(t, answers(c), "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-announce-ip", "127.0.0.1")
 	if err := c.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
@@ -121,9 +122,9 @@ func redisCluster(t *testing.T) (string, []string) {
 }
 
 func redisSentinel(t *testing.T) (string, []string) {
-	_, main, _ := net.SplitHostPort(freeAddress(t))
+	_, main, _ := net.SplitHostPort(localaddr.Free(t))
 	redisProcess(t, answers(redisClient(t, "127.0.0.1:"+main)), "--port", main, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "")
-	_, port, _ := net.SplitHostPort(freeAddress(t))
+	_, port, _ := net.SplitHostPort(localaddr.Free(t))
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	if err := os.WriteFile(file, []byte("port "+port+"\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 "+main+" 1\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,7 +158,7 @@ func redisTLS(t *testing.T) (string, []string) {
 		return file
 	}
 	cert, keyFile := write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secretKey)
-	address := freeAddress(t)
+	address := localaddr.Free(t)
 	_, port, _ := net.SplitHostPort(address)
 	redisProcess(t, func() bool {
 		conn, err := net.Dial("tcp", address)

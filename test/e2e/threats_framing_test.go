@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 // statusLine is how an answer begins.
@@ -123,7 +124,7 @@ func TestThreatsChunks(t *testing.T) {
 func TestThreatsLoop(t *testing.T) {
 	t.Parallel()
 	iss := startIssuer(t)
-	one, two := freeAddress(t), freeAddress(t)
+	one, two := localaddr.Free(t), localaddr.Free(t)
 	to := func(listen, other string) *sidecar {
 		return startBeside(t, strings.Replace(outboundYAML(iss, "", fmt.Sprintf(`prefix: /, upstream: "http://%s", audience: [a]`, other)), "{out}", listen, 1))
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sidepass/sidepass/test/issuer"
+	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
 
@@ -378,7 +379,7 @@ func TestTraceCollectorTrouble(t *testing.T) {
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", http.StatusForbidden) }))
 	t.Cleanup(refusing.Close)
 	for _, c := range []struct{ name, endpoint, logged string }{
-		{"down", "http://" + freeAddress(t), "connection refused"},
+		{"down", "http://" + localaddr.Dead, "connection refused"},
 		{"silent", "http://" + silent.Addr().String(), "the process ended"},
 		{"endless", endless.URL, ""},
 		{"redirecting", redirecting.URL, "redirects are not followed"},

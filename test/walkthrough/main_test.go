@@ -4,7 +4,6 @@ package walkthrough
 import (
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/sidepass/sidepass/test/localaddr"
 )
 
 const (
@@ -98,17 +99,12 @@ func need(t *testing.T, tools ...string) {
 	}
 }
 
-// freeAddresses are loopback addresses that were free a moment ago, each another one.
+// freeAddresses are n loopback addresses to listen on.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	var addresses []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
+		addresses = append(addresses, localaddr.Free(t))
 	}
 	return addresses
 }
