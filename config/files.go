@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -115,6 +117,8 @@ func fileHint(purpose string) string {
 func readSmallFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(name):
+		return nil, errors.New("does not exist" + sought())
 	case err != nil:
 		return nil, errors.New(reason(err))
 	case !info.Mode().IsRegular():
@@ -133,6 +137,15 @@ func readSmallFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("is larger than %d MiB", maxFileSize>>20)
 	}
 	return data, nil
+}
+
+// sought says where a file with a relative name is looked for.
+func sought() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return " in the working directory"
+	}
+	return " in the working directory, " + dir
 }
 
 func checkCertificates(data []byte) error {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -112,9 +113,18 @@ func TestIssuersAccepted(t *testing.T) {
 	accept(t, inboundYAML, [][2]string{{"", ""}})
 }
 
+func workingDirectory() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
 func TestFilesRefused(t *testing.T) {
 	run(t, []broken{
 		{"missing", outboundYAML, "secret: canary-7f3a91", `secret_file: "{{DIR}}/nothing"`, "issuers[0].client.secret_file", "client:", "does not exist", "holds it"},
+		{"missing, with a relative name", outboundYAML, "secret: canary-7f3a91", `secret_file: nothing`, "issuers[0].client.secret_file", "client:", "does not exist in the working directory, " + workingDirectory(), "holds it"},
 		{"empty", outboundYAML, "secret: canary-7f3a91", `secret_file: "{{DIR}}/empty"`, "issuers[0].client.secret_file", "client:", "is empty", "holds it"},
 		{"a directory", outboundYAML, "secret: canary-7f3a91", `secret_file: "{{DIR}}"`, "issuers[0].client.secret_file", "client:", "not a regular file", "holds it"},
 		{"no CA", outboundYAML, "    client", `    ca_file: "{{DIR}}/secret"` + "\n    client", "issuers[0].ca_file", "", "no certificate", "PEM"},
