@@ -49,6 +49,43 @@ func TestRefreshAheadOnceWhileInUse(t *testing.T) {
 	})
 }
 
+// However early the refresh, a new token is one, and what an issuer gives out until it expires is not.
+func TestEarlyRefreshes(t *testing.T) {
+	const life = 1000 * time.Second
+	for _, refreshAt := range []float64{0.005, 0.02, 0.05, 0.06, 0.8} {
+		for _, again := range []bool{false, true} {
+			for _, replicated := range []int{1, 5} {
+				synctest.Test(t, func(t *testing.T) {
+					begin, calls := time.Now(), 0
+					src := sourceFunc(func(context.Context) (*Token, error) {
+						calls++
+						lifetime := life
+						if again {
+							lifetime = time.Until(begin.Add(life)).Truncate(time.Second)
+						}
+						return NewToken("token", "", time.Now(), lifetime), nil
+					})
+					es := replicas(t, replicated, &fleet{}, src, func(s *Settings) { s.RefreshAt = refreshAt })
+					every := time.Duration(refreshAt * float64(life))
+					for time.Since(begin) < min(10*every, life-2*time.Second) {
+						for _, e := range es {
+							get(t, e)
+						}
+						time.Sleep(every / 50)
+					}
+					least, most := int(time.Since(begin)/every), int(time.Since(begin)*10/9/every)+1
+					if again {
+						least, most = 2, 2
+					}
+					if calls < least || calls > most {
+						t.Errorf("refresh_at %v, %d replicas, the same again %v: %d to %d calls, got %d", refreshAt, replicated, again, least, most, calls)
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestRefreshPointIsDrawnInTheLastTenth(t *testing.T) {
 	for _, tc := range []struct {
 		r    float64

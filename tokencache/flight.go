@@ -12,7 +12,7 @@ const retryPause = 100 * time.Millisecond
 
 // flight is one attempt at a new token, which any number of callers may wait for.
 type flight struct {
-	caller  context.Context // of who waits for it first; the attempts have its values
+	caller  context.Context // of the first caller that waits; the attempts have its values
 	began   time.Time
 	done    chan struct{} // closed at the end
 	token   *Token        // set before done is closed, either this
@@ -156,7 +156,7 @@ func (e *Entry) land(f *flight, s *Settings, o *outcome) bool {
 	}
 	e.attempts++
 	if o.token != nil {
-		e.store(plan(o.token, s.RefreshAt, s.MinRemaining, r), now)
+		e.store(o.token, s, now, r)
 		e.backoff = backoff{}
 		e.lastSuccess, e.failure, o.old = now, nil, nil
 		if !o.shared {
@@ -202,7 +202,7 @@ func (e *Entry) fail(f *flight, s *Settings, o *outcome, now time.Time, r float6
 		o.old = nil
 	}
 	if o.old != nil {
-		e.store(plan(o.old, s.RefreshAt, s.MinRemaining, o.r), now)
+		e.store(o.old, s, now, o.r)
 	}
 }
 
@@ -230,11 +230,11 @@ func (e *Entry) report(s *Settings, o *outcome) {
 	}
 }
 
-// store makes h the current token. It is sent until it expires, and not refreshed ahead, when no better one is to be had:
+// store makes t the current token. It is sent until it expires, and not refreshed ahead, when no better one is to be had:
 // because its subject token expires with it, or because the issuer hands out what it has until that expires.
-func (e *Entry) store(h *held, now time.Time) {
-	old := e.current.Load()
-	if !e.expires.IsZero() && h.token.sameEnd(e.expires) || old.state(now) != StateDead && !old.restored && h.token.sameEnd(old.token.Expiry) {
+func (e *Entry) store(t *Token, s *Settings, now time.Time, r float64) {
+	h, old := plan(t, s.RefreshAt, s.MinRemaining, r), e.current.Load()
+	if !e.expires.IsZero() && t.sameEnd(e.expires, s.RefreshAt) || old.state(now) != StateDead && !old.restored && t.sameEnd(old.token.Expiry, s.RefreshAt) {
 		h.toTheEnd()
 	}
 	e.current.Store(h)

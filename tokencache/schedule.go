@@ -45,10 +45,16 @@ func RefreshAfter(life time.Duration, refreshAt float64, minRemaining time.Durat
 	return plan(t, refreshAt, minRemaining, 1).due.Sub(t.Obtained)
 }
 
+// step is the least by which another token has to be later than t to gain anything: a twentieth of the life that t has, and
+// less where tokens are refreshed so early that each is hardly later than the one before.
+func (t *Token) step(refreshAt float64) time.Duration {
+	return time.Duration(float64(t.Expiry.Sub(t.Obtained)) * min(1.0/20, refreshAt/2))
+}
+
 // sameEnd says whether two tokens' ends, or a token's and its subject's, are so near to each other that to go from one to
-// the other would gain nothing: less than a twentieth of the life that t has left.
-func (t *Token) sameEnd(other time.Time) bool {
-	return other.Sub(t.Expiry).Abs() < t.Expiry.Sub(t.Obtained)/20
+// the other would gain nothing.
+func (t *Token) sameEnd(other time.Time, refreshAt float64) bool {
+	return other.Sub(t.Expiry).Abs() < t.step(refreshAt)
 }
 
 // toTheEnd has the token sent until it expires: there will be no better one before.

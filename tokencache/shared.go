@@ -123,13 +123,13 @@ func (e *Entry) judge(t *Token, s *Settings, r float64) (fit, old bool) {
 	if ours.state(now) == StateDead || ours.restored {
 		return state == StateFresh || state == StateDue, state == StateStale
 	}
-	return state == StateFresh && t.sinceLater(ours.token), false
+	return state == StateFresh && t.sinceLater(ours.token, s.RefreshAt), false
 }
 
 // sinceLater says whether t was obtained after another token, and not about when that was: two replicas that cannot share for a
 // while have tokens that gain nothing on each other. An issuer may have given out the same token again.
-func (t *Token) sinceLater(other *Token) bool {
-	return t.Obtained.Sub(other.Obtained) >= other.Expiry.Sub(other.Obtained)/20
+func (t *Token) sinceLater(other *Token, refreshAt float64) bool {
+	return t.Obtained.Sub(other.Obtained) >= other.step(refreshAt)
 }
 
 func (e *Entry) wasRefused(t *Token) bool {

@@ -108,7 +108,7 @@ func (k *Keys) Open(sealed, bound []byte) ([]byte, error) {
 // Name is a name for something whose own must not be seen, the same for all who have the first key: an HMAC in base64url.
 func (k *Keys) Name(what string) string { return k.keys[0].nameOf(what) }
 
-// Names are the names under each of the keys, that of the first one first: what others named, who have another first key.
+// Names are the names under each of the keys, the first key's first: replicas whose first key is another stored under another name.
 func (k *Keys) Names(what string) []string {
 	var out []string
 	for i := range k.keys {
