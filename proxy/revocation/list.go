@@ -3,8 +3,7 @@
 // An entry names what a token must have to be revoked: any of jti, sub, client_id and issuer, and optionally the time before
 // which it was issued. Of the values only digests are kept: SHA-256, cut to 16 bytes, so that an entry takes 16 bytes of
 // memory, 24 with a time, or 32 where it ends, whatever it names. Two values with one digest cannot be found with less than 2^64 attempts, and one
-// with the digest of a given value not at all: nobody can have himself revoked under a name that takes another along, and no
-// revoked token can be taken for another.
+// with the digest of a given value not at all: an entry never revokes another's token.
 package revocation
 
 import (

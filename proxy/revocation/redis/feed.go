@@ -145,7 +145,7 @@ func (f *Feed) Run(ctx context.Context) error {
 // listen asks for the messages. Without them a revocation takes up to a second longer.
 func (f *Feed) listen(ctx context.Context) (*goredis.PubSub, <-chan *goredis.Message) {
 	p := f.server.client.Subscribe(ctx, f.server.channel)
-	_, err := p.ReceiveTimeout(ctx, readTimeout)
+	_, err := p.ReceiveTimeout(ctx, f.server.timeout)
 	if err == nil {
 		f.deaf = time.Time{}
 		return p, p.Channel()

@@ -38,6 +38,7 @@ type server struct {
 	channel   string
 	passwords []string
 	client    goredis.UniversalClient
+	timeout   time.Duration // of one call
 }
 
 // same says whether it is the same list, by whatever user it is read.
@@ -57,7 +58,7 @@ func newServer(url string, timeout time.Duration) (*server, error) {
 	address := strings.Join(o.Addrs, ",")
 	return &server{
 		address: address, list: fmt.Sprintf("%s %s %d", address, o.MasterName, o.DB), channel: changed + strconv.Itoa(o.DB),
-		passwords: []string{o.Password, o.SentinelPassword}, client: goredis.NewUniversalClient(o),
+		passwords: []string{o.Password, o.SentinelPassword}, client: goredis.NewUniversalClient(o), timeout: timeout,
 	}, nil
 }
 
