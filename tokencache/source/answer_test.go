@@ -197,6 +197,7 @@ func TestRefusals(t *testing.T) {
 		"JSON without a code, 403": {403, `{"message":"canary-token"}`, nil, refused, "other_error", "", 0, "no OAuth error code"},
 		"an error that is a list":  {400, `{"error":["invalid_client"]}`, nil, refused, "other_error", "", 0, "refused"},
 		"busy, 400":                {400, oauth("temporarily_unavailable"), nil, unavailable, "temporarily_unavailable", "temporarily_unavailable", 0, "failing"},
+		"tripped, 400":             {400, oauth("server_error"), nil, unavailable, "server_error", "server_error", 0, "failing"},
 		"slow down, 400":           {400, oauth("slow_down"), []string{"Retry-After", "9"}, unavailable, "slow_down", "slow_down", 9 * time.Second, "failing"},
 		"408":                      {408, "", nil, unavailable, "other_error", "", 0, "408"},
 		"425":                      {425, "", nil, unavailable, "other_error", "", 0, "425"},

@@ -139,8 +139,3 @@ func issuerNow(h http.Header, received time.Time) time.Time {
 	}
 	return received
 }
-
-// skew is how far an issuer's clock is ahead of ours. A Date is the beginning of the second that it was written in.
-func skew(date, received time.Time) time.Duration {
-	return date.Add(time.Second/2 - 1).Sub(received).Round(time.Second)
-}

@@ -82,7 +82,7 @@ func (s *asker) refusal(a answer, hide secrets) (f *tokencache.Failure, client b
 		f.Advice = "use fewer replicas or longer lifetimes, or raise the limit"
 		f.Detail = fmt.Sprintf("%s limits our token requests: %s; %s", a.host, said, f.Advice)
 	case a.status >= 500 || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly, nonce,
-		code == "temporarily_unavailable", code == "slow_down", slices.ContainsFunc(a.aadsts(), transient):
+		code == "server_error", code == "temporarily_unavailable", code == "slow_down", slices.ContainsFunc(a.aadsts(), transient):
 		f.Kind = tokencache.Unavailable
 		f.Detail = fmt.Sprintf("%s is failing: it answered the token request with %s", a.host, said)
 	case a.status/100 == 4 && wait > 0: // there are servers that limit with any code: who names a time does not mean for ever

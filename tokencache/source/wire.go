@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sidepass/sidepass/proxy/issuerhttp"
 	"github.com/sidepass/sidepass/tokencache"
 )
 
@@ -89,8 +90,8 @@ func (w *wire) overhear(uri string, h http.Header) {
 		}
 	}
 	if observe := o.Observer.Skew; observe != nil {
-		if date, err := http.ParseTime(h.Get("Date")); err == nil {
-			observe(skew(date, w.received))
+		if ahead, ok := issuerhttp.ClockSkew(h, w.received); ok {
+			observe(ahead)
 		}
 	}
 }
