@@ -226,6 +226,14 @@ func (m *Metrics) JWKSRefresh(issuer string, ok bool) {
 	}
 }
 
+// JWKSNone notes that the issuer has no keys at all: theirs are then no metrics either, lest somebody be woken for them.
+func (m *Metrics) JWKSNone(issuer string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.jwksKeys.DeleteLabelValues(issuer)
+	m.jwksLastSuccess.DeleteLabelValues(issuer)
+}
+
 // JWKSKeys notes how many usable keys the issuer has and when they were loaded; with the zero time, never.
 func (m *Metrics) JWKSKeys(issuer string, keys int, at time.Time) {
 	m.mu.Lock()

@@ -379,3 +379,20 @@ func BenchmarkInbound(b *testing.B) {
 		m.Inbound("read", "idp", proxy.Allow, proxy.OK, 3*time.Millisecond, "")
 	}
 }
+
+// An issuer without keys is none whose keys are missing, whatever it had before.
+func TestAnIssuerWithoutKeys(t *testing.T) {
+	m := described()
+	m.JWKSKeys("idp", 4, time.Unix(1_900_000_000, 0))
+	m.JWKSNone("idp")
+	m.JWKSNone("partner")
+	for series := range samples(t, m) {
+		if strings.HasPrefix(series, "sidepass_jwks_") && !strings.HasPrefix(series, "sidepass_jwks_refreshes_total") {
+			t.Errorf("there is still %s", series)
+		}
+	}
+	m.JWKSKeys("idp", 2, time.Unix(1_900_000_000, 0))
+	if got := samples(t, m)[`sidepass_jwks_keys{issuer="idp"}`]; got != 2 {
+		t.Errorf("it has keys after all: want 2, got %v", got)
+	}
+}

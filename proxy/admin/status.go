@@ -77,6 +77,8 @@ type IssuerStatus struct {
 	Trusted bool `json:"trusted"`
 	// Keys is the number of usable keys; 0 also where none are needed.
 	Keys int `json:"keys"`
+	// Introspected says that it has no keys: it is asked about each token.
+	Introspected bool `json:"introspected,omitempty"`
 	// KeyNames are their key IDs and algorithms, at most [MaxKeyNames] of them.
 	KeyNames []string `json:"key_names,omitempty"`
 	// LastRefresh is when the keys were last loaded, NextRefresh when that is tried again.

@@ -66,7 +66,7 @@ func (v *view) judge() {
 	}
 	for _, i := range v.Issuers {
 		switch {
-		case !i.Trusted:
+		case !i.Trusted, i.Introspected:
 		case i.Keys == 0:
 			v.Problems = append(v.Problems, "no usable keys of issuer "+show(i.Name))
 		case i.LastError != "":

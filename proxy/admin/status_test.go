@@ -109,6 +109,7 @@ func TestProblems(t *testing.T) {
 		"not refreshed":     {Status{Ready: true, Routes: []RouteStatus{{Name: "x", LastError: "e", ExpiresAt: later}}}, "Ready, with problems – the token of route x could not be refreshed up"},
 		"exchange":          {Status{Ready: true, Routes: []RouteStatus{{Name: "x", Grant: "token_exchange", LastError: "e"}}}, "Ready, with problems – the last token for route x was not to be had up"},
 		"no keys":           {Status{Ready: true, Issuers: []IssuerStatus{{Name: "x", Trusted: true, LastError: "e"}}}, "Ready, with problems – no usable keys of issuer x up"},
+		"no keys to have":   {Status{Ready: true, Issuers: []IssuerStatus{{Name: "x", Trusted: true, Introspected: true}}}, "Ready up"},
 		"old keys":          {Status{Ready: true, Issuers: []IssuerStatus{{Name: "x", Trusted: true, Keys: 1, LastError: "e"}}}, "Ready, with problems – the keys of issuer x could not be refreshed up"},
 		"many":              {Status{Ready: true, Issuers: slices.Repeat([]IssuerStatus{{Name: "x", Trusted: true}}, 9)}, "issuer x; 4 more up"},
 		"not ready is more": {Status{Missing: []string{"this"}, Issuers: []IssuerStatus{{Name: "x", Trusted: true}}}, "Not ready – this up"},

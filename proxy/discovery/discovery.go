@@ -133,7 +133,11 @@ func (i *Issuer) ask(ctx context.Context) (Metadata, error) {
 	if answered(err) {
 		first := err
 		if m, err = i.fetch(ctx, oauth); answered(err) {
-			err = unusable("no metadata of the issuer %s: %v; %v; check the issuer's url, or configure token_endpoint and jwks_uri", i.options.Issuer, first, err)
+			none := &issuerhttp.Error{Kind: issuerhttp.Unusable, Detail: fmt.Sprintf("no metadata of the issuer %s: %v; %v; check the issuer's url, or configure token_endpoint and jwks_uri", i.options.Issuer, first, err)}
+			if denied(first) && denied(err) {
+				none.Status = http.StatusNotFound
+			}
+			err = none
 		}
 	}
 	if err != nil {
@@ -149,6 +153,19 @@ func (i *Issuer) ask(ctx context.Context) (Metadata, error) {
 func answered(err error) bool {
 	var e *issuerhttp.Error
 	return errors.As(err, &e) && e.Kind == issuerhttp.Unusable
+}
+
+// denied says that a call failed because the issuer has nothing there, at least not for us: that will be so tomorrow too.
+func denied(err error) bool {
+	var e *issuerhttp.Error
+	return errors.As(err, &e) && e.Status/100 == 4 && e.Status != http.StatusRequestTimeout && e.Status != http.StatusTooManyRequests
+}
+
+// None says whether an error of [Issuer.Metadata] means that the issuer publishes no metadata, and not that something is amiss for
+// the moment.
+func None(err error) bool {
+	var e *issuerhttp.Error
+	return errors.As(err, &e) && e.Kind == issuerhttp.Unusable && e.Status == http.StatusNotFound
 }
 
 // wellKnown are the two places of metadata. OpenID Connect appends to the issuer (section 4), RFC 8414 inserts between host and

@@ -112,6 +112,9 @@ func TestFailures(t *testing.T) {
 		say    []string
 		calls  int
 	}{
+		"not for us":               {func(string) (int, string) { return 401, "" }, []string{"answered 401"}, 2},
+		"throttled":                {func(string) (int, string) { return 429, "" }, []string{"answered 429"}, 2},
+		"one place only fails":     {func(p string) (int, string) { return map[bool]int{true: 503, false: 404}[p == openidPath], "" }, []string{"answered 503", "answered 404"}, 2},
 		"nothing anywhere":         {only("", ""), []string{openidPath + " answered 404", oauthPath + " answered 404", "token_endpoint"}, 2},
 		"failing":                  {func(string) (int, string) { return 503, "" }, []string{"answered 503"}, 2},
 		"a web page for each path": {func(string) (int, string) { return 200, "<html>" }, []string{"holds no metadata"}, 2},
@@ -141,6 +144,9 @@ func TestFailures(t *testing.T) {
 					t.Errorf("want %q in: %v", w, err)
 				}
 			}
+			if want := name == "nothing anywhere" || name == "not for us"; None(err) != want {
+				t.Errorf("there are no metadata: %v, want %v", None(err), want)
+			}
 			if n := len(strings.Fields(s.asked())); n != tc.calls {
 				t.Errorf("want %d calls, got %s", tc.calls, s.asked())
 			}
@@ -153,7 +159,7 @@ func TestAnIssuerThatIsNotThereIsAskedOnce(t *testing.T) {
 	s.Close()
 	_, err := at(t, s.URL).Metadata(t.Context())
 	var e *issuerhttp.Error
-	if !errors.As(err, &e) || e.Kind != issuerhttp.Broken || !strings.Contains(err.Error(), s.Listener.Addr().String()) {
+	if !errors.As(err, &e) || None(err) || e.Kind != issuerhttp.Broken || !strings.Contains(err.Error(), s.Listener.Addr().String()) {
 		t.Errorf("want kind Broken and the address, got %v", err)
 	}
 }

@@ -277,6 +277,9 @@ func TestAnOutageCostsLittle(t *testing.T) {
 			}
 			w.accept(opaque)
 			w.accept(w.idp.mint(nil))
+			if w.Ready() {
+				t.Fatalf("ready after %s of an outage, right after a question", time.Since(began))
+			}
 			if w.idp.asked() > 0 {
 				questions = append(questions, time.Since(began))
 			}
@@ -292,7 +295,13 @@ func TestAnOutageCostsLittle(t *testing.T) {
 		w.idp.sayAll(nil)
 		w.idp.say(opaque+"2", good(nil))
 		time.Sleep(lastStep)
+		if !w.Ready() {
+			t.Error("not ready though the next token is asked about")
+		}
 		w.accept(opaque + "2")
+		if !w.Ready() {
+			t.Error("not ready after an answer")
+		}
 		w.refuse("unknown", proxy.Inactive)
 		w.idp.sayAll(errDown) // and the next outage begins anew
 		w.refuse("new", proxy.IntrospectionUnavailable)

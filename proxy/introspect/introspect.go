@@ -130,6 +130,13 @@ func (i *Introspector) Verify(ctx context.Context, compact string, held verify.P
 // one: it ends with its exp, where its issuer said one, or with a revocation.
 func (i *Introspector) Recheck(t *verify.Token) error { return i.o.Verifier.Recheck(t) }
 
+// Ready says whether the issuer would be asked now: it is not left alone after a question that it did not answer.
+func (i *Introspector) Ready() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return !time.Now().Before(i.backoff.until)
+}
+
 // Explain judges a token as [Introspector.Verify] does, without the cache and whether or not the issuer is left alone just now, and
 // returns the checks in the order in which they were made. Only the last can have failed; the token is nil if it did. A
 // failure's detail says why there is no answer.

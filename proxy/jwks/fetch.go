@@ -25,6 +25,7 @@ const (
 	ResultOtherError      = "other_error"      // another status than 200
 	ResultInvalidResponse = "invalid_response" // not a key set, too large, or without a usable key
 	ResultFileError       = "file_error"       // the file could not be read
+	ResultNone            = "none"             // there is no key set, see [NoneError]
 )
 
 // failure is an attempt that failed, with its word.
@@ -40,7 +41,7 @@ func (f *failure) Unwrap() error { return f.err }
 const shortestRefresh = time.Minute
 
 // load makes one attempt and reports it, unless run, which is Run's context, ended it. It returns how long the new keys
-// are fresh.
+// are fresh, or how long it is believed that there are none.
 func (k *Keys) load(run context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(run, k.o.Timeout)
 	defer cancel()
@@ -59,7 +60,10 @@ func (k *Keys) load(run context.Context) (time.Duration, error) {
 	} else {
 		result = ResultUnreachable
 		var f *failure
+		var none *NoneError
 		switch {
+		case errors.As(err, &none) && k.Snapshot() == nil:
+			result = ResultNone
 		case isTimeout(ctx, err):
 			result = ResultTimeout
 		case errors.As(err, &f):
@@ -71,12 +75,16 @@ func (k *Keys) load(run context.Context) (time.Duration, error) {
 	}
 	k.mu.Lock()
 	k.last = attempt{time.Now(), result, err}
+	k.none = result == ResultNone || k.none && result != ResultOK
 	k.mu.Unlock()
 	if k.o.Observer.Refreshed != nil {
 		k.o.Observer.Refreshed(result, held, err)
 	}
 	if err == nil && k.o.Observer.Loaded != nil {
 		k.o.Observer.Loaded(set)
+	}
+	if result == ResultNone {
+		return k.o.Refresh, nil
 	}
 	if maxAge < 0 {
 		return k.o.Refresh, err
@@ -113,6 +121,11 @@ func (k *Keys) fetch(ctx context.Context) (set *Set, maxAge time.Duration, err e
 		return nil, -1, fmt.Errorf("fetching the key set: %w", err)
 	}
 	defer resp.Body.Close()
+	if k.o.Observer.Skew != nil {
+		if ahead, ok := issuerhttp.ClockSkew(resp.Header, time.Now()); ok {
+			k.o.Observer.Skew(ahead)
+		}
+	}
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusTooManyRequests:

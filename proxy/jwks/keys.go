@@ -18,7 +18,8 @@ type Doer interface {
 // Options say where an issuer's keys come from and how long they last. Either URI and HTTP or File is needed.
 type Options struct {
 	// URI yields the address of the key set (jwks_uri), from the configuration or from discovery. It is asked before
-	// each fetch, within the fetch's Timeout, and never told anything of a token.
+	// each fetch, within the fetch's Timeout, and never told anything of a token. A [*NoneError] says that there is no key set:
+	// that is no failure until there has been one, and it is asked again after Refresh.
 	URI func(ctx context.Context) (string, error)
 	// HTTP fetches it.
 	HTTP Doer
@@ -38,6 +39,8 @@ type Options struct {
 	Timeout time.Duration
 	// Last are keys to begin with, which were loaded earlier: their age counts from then. nil is none.
 	Last *Set
+	// None says that the issuer is known to have no key set, from earlier.
+	None bool
 	// Rand yields numbers from 0 to below 1 for the jitter; nil is math/rand/v2.
 	Rand func() float64
 	// Observer is told what happens.
@@ -51,6 +54,8 @@ type Observer struct {
 	Refreshed func(result string, keys int, err error)
 	// Loaded is told of each key set that came from the issuer or the file.
 	Loaded func(*Set)
+	// Skew is told how many whole seconds the issuer's clock is ahead of ours, as the Date of an answer says, whatever its status.
+	Skew func(ahead time.Duration)
 }
 
 // Keys are the keys of one issuer, kept fresh by [Keys.Run]. All methods are safe for concurrent use.
@@ -65,10 +70,20 @@ type Keys struct {
 	next    time.Time // when Run starts one by itself
 	stopped bool
 	last    attempt
+	none    bool // the issuer has no key set, as far as it could be asked
 }
 
 // flight is one attempt to load the keys that any number of callers wait for.
 type flight struct{ done chan struct{} }
+
+// NoneError says that an issuer has no key set, as one may whose tokens are all opaque.
+type NoneError struct {
+	// Err says where it was looked for.
+	Err error
+}
+
+func (e *NoneError) Error() string { return e.Err.Error() }
+func (e *NoneError) Unwrap() error { return e.Err }
 
 type attempt struct {
 	at     time.Time
@@ -95,7 +110,7 @@ func New(o Options) (*Keys, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	k := &Keys{o: o, wake: make(chan struct{}, 1)}
+	k := &Keys{o: o, wake: make(chan struct{}, 1), none: o.None}
 	k.set.Store(o.Last)
 	return k, nil
 }
@@ -187,7 +202,11 @@ func (k *Keys) await(ctx context.Context, f *flight) (*Set, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return nil, &UnavailableError{RetryAfter: max(time.Second, time.Until(k.next)), Err: k.last.err}
+	next := time.Until(k.next)
+	if k.last.result == ResultNone {
+		next = k.o.MinInterval // when the next caller's token has the issuer asked
+	}
+	return nil, &UnavailableError{RetryAfter: max(time.Second, next), Err: k.last.err}
 }
 
 // Back-off between failed attempts.
@@ -285,6 +304,8 @@ type Status struct {
 	Attempted time.Time
 	Result    string
 	Err       error
+	// None says that the issuer has no key set, or had none when it could last be asked.
+	None bool
 	// Next is when the next attempt is due; zero during the first.
 	Next time.Time
 }
@@ -293,7 +314,7 @@ type Status struct {
 func (k *Keys) Status() Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	st := Status{Attempted: k.last.at, Result: k.last.result, Err: k.last.err, Next: k.next}
+	st := Status{Attempted: k.last.at, Result: k.last.result, Err: k.last.err, None: k.none, Next: k.next}
 	if s := k.set.Load(); s != nil {
 		st.Ignored, st.Notes, st.Loaded = s.Ignored, s.Notes, s.Loaded
 	}

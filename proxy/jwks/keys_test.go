@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -532,6 +533,40 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestClockSkewIsReported(t *testing.T) {
+	for name, tc := range map[string]struct {
+		date, age string
+		want      string
+	}{
+		"an hour ahead": {"3600", "", "[1h0m0s]"},
+		"behind":        {"-60", "", "[-1m0s]"},
+		"no Date":       {"", "", "[]"},
+		"from a cache":  {"-60", "60", "[]"},
+		"not a date":    {"yesterday", "", "[]"},
+	} {
+		for _, status := range []int{200, 500} {
+			bubble(t, func(t *testing.T) {
+				s := newServer(edJWK(nil))
+				s.status, s.header = status, http.Header{}
+				if seconds, err := strconv.Atoi(tc.date); err == nil {
+					s.header.Set("Date", time.Now().Add(time.Duration(seconds)*time.Second).UTC().Format(http.TimeFormat))
+				} else if tc.date != "" {
+					s.header.Set("Date", tc.date)
+				}
+				if tc.age != "" {
+					s.header.Set("Age", tc.age)
+				}
+				got := []time.Duration{}
+				run(t, s, func(o *Options) { o.Observer.Skew = func(ahead time.Duration) { got = append(got, ahead) } })
+				settle()
+				if fmt.Sprint(got) != tc.want {
+					t.Errorf("%s, %d: want %s, got %v", name, status, tc.want, got)
+				}
+			})
 		}
 	}
 }
