@@ -33,7 +33,8 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// What is logged, and how.
 	Log Log `yaml:"log"`
-	// How requests are carried: auto chooses, std sends everything through net/http.
+	// What carries requests: auto is code of its own for plain HTTP/1.1, strict about framing, and net/http for the rest; std is net/http for
+	// all, which takes some malformed HTTP/1.1 that auto refuses. What goes on is well-formed in either case.
 	Engine string `yaml:"engine" default:"auto" enum:"auto,std"`
 	// Export of traces. W3C trace context always passes through.
 	Tracing Tracing `yaml:"tracing"`

@@ -170,8 +170,8 @@ func nearestVariable(name string) string {
 	parts := strings.Split(strings.TrimPrefix(name, envPrefix), "_")
 	var indices []string
 	for i, part := range parts {
-		if _, err := strconv.Atoi(part); err == nil {
-			indices = append(indices, part)
+		if index, err := strconv.ParseUint(part, 10, 31); err == nil {
+			indices = append(indices, strconv.FormatUint(index, 10))
 			parts[i] = "0"
 		}
 	}

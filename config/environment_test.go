@@ -63,7 +63,7 @@ func TestVariablesRefused(t *testing.T) {
 		{"like nothing", outboundYAML, "SIDEPASS_FOO", canary, "", "unknown variable", "sidepass config"},
 		{"a section", outboundYAML, "SIDEPASS_OUTBOUND", "x", "", "unknown variable", "unset"},
 		{"no index", outboundYAML, "SIDEPASS_OUTBOUND_ROUTES_HOST", "x", "", "unknown variable", "SIDEPASS_OUTBOUND_ROUTES_0_HOST?"},
-		{"an odd index", outboundYAML, "SIDEPASS_OUTBOUND_ROUTES_00_HOST", "x", "", "unknown variable", "did you mean"},
+		{"an odd index", outboundYAML, "SIDEPASS_OUTBOUND_ROUTES_00_HOST", "x", "", "unknown variable", "SIDEPASS_OUTBOUND_ROUTES_0_HOST?"},
 		{"a gap after the file", outboundYAML, "SIDEPASS_OUTBOUND_ROUTES_2_HOST", "x", "outbound.routes[1]", "no entry 1", "without a gap"},
 		{"a gap", outboundYAML, "SIDEPASS_INBOUND_RULES_999999999_MATCH", "x", "inbound.rules[0]", "no entry 0", "without a gap"},
 		{"a bad value", outboundYAML, "SIDEPASS_OUTBOUND_UNMATCHED", "drop", "outbound.unmatched", `"drop" is not a value`, "deny or passthrough"},

@@ -50,6 +50,9 @@ func (v *validator) client(c Client, path string) {
 		v.problem(path+"."+key, "is missing: cert_file and key_file belong together", "give both, or none")
 	}
 	v.assertionAlgorithm(c, path+".assertion_algorithm")
+	if c.AssertionAudience == "" {
+		v.problem(path+".assertion_audience", "is empty", "write issuer, token_endpoint, or the text that the server wants; or leave it out")
+	}
 	if c != (Client{AuthMethod: "client_secret_basic", AssertionAudience: "issuer"}) {
 		v.credentials(c, path, "the client section is there")
 	}

@@ -62,6 +62,9 @@ func (v *validator) routeTarget(r *Route, path string) {
 			v.problem(path+".paths", "has no effect with prefix", "use it with host or listen")
 		}
 	}
+	if r.Connect == "tunnel" && r.Host == "" && len(set) == 1 {
+		v.problem(path+".connect", "tunnel has no effect without host: CONNECT names a host, not a path", "use it with host, or leave it out")
+	}
 	if !r.Upstream.IsSet() && r.Host == "" && (r.Prefix != "" || r.Listen.IsSet()) {
 		v.problem(path+".upstream", "is missing: a route with prefix or listen needs it", "write where the requests go: https://orders.example.com")
 	}
@@ -93,6 +96,9 @@ func (v *validator) routeToken(r *Route, path string) {
 // sameTargets refuses routes between which a request cannot choose.
 func (v *validator) sameTargets(routes []Route) {
 	for i, r := range routes {
+		if register(r.Paths...) != nil {
+			v.ownPaths(r.Paths, elementPath("outbound.routes", i)+".paths")
+		}
 		for j, other := range routes[:i] {
 			path, otherPath := elementPath("outbound.routes", i), elementPath("outbound.routes", j)
 			if r.Prefix != "" && r.Prefix == other.Prefix {
@@ -112,6 +118,17 @@ func (v *validator) sameTargets(routes []Route) {
 					}
 					v.problem(conflictPath(r, path, a), fmt.Sprintf("%s conflicts with %s of %s", shown(pattern), shown(otherPattern), v.where(conflictPath(other, otherPath, b))), "make one of them more specific")
 				}
+			}
+		}
+	}
+}
+
+// ownPaths refuses patterns of one route that conflict with each other.
+func (v *validator) ownPaths(patterns []string, path string) {
+	for a, pattern := range patterns {
+		for b, other := range patterns[:a] {
+			if conflict(pattern, other) {
+				v.problem(elementPath(path, a), fmt.Sprintf("%s conflicts with %s of %s", shown(pattern), shown(other), v.where(elementPath(path, b))), "leave one of them out, or make it more specific")
 			}
 		}
 	}

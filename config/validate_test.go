@@ -82,6 +82,7 @@ func TestIssuersRefused(t *testing.T) {
 		{"no secret", outboundYAML, ", secret: canary-7f3a91", "", "issuers[0].client.secret_file", "client: {id: svc}", "client_secret_basic needs it", "secret_file"},
 		{"no id", outboundYAML, "id: svc, ", "", "issuers[0].client.id", "client: {secret", "is missing", "identifier"},
 		{"no client for a route", outboundYAML, "    client: {id: svc, secret: canary-7f3a91}\n", "", "issuers[0].client.id", "url:", `the route "orders.internal"`, "client section"},
+		{"assertion for nobody", wholeYAML, "assertion_audience: issuer", `assertion_audience: ""`, "issuers[0].client.assertion_audience", "", "is empty", "token_endpoint"},
 		{"no private key", outboundYAML, "secret: canary-7f3a91", "auth_method: private_key_jwt", "issuers[0].client.private_key_file", "client:", "private_key_jwt needs it", "PEM or JWK"},
 		{"no assertion", outboundYAML, "secret: canary-7f3a91", "auth_method: federated", "issuers[0].client.assertion_file", "client:", "federated needs it", "service-account"},
 		{"no certificate", outboundYAML, "secret: canary-7f3a91", "auth_method: tls_client_auth", "issuers[0].client.cert_file", "client:", "tls_client_auth needs it", "cert_file"},
@@ -108,6 +109,7 @@ func TestIssuersAccepted(t *testing.T) {
 		{"secret: canary-7f3a91", `auth_method: tls_client_auth, cert_file: "{{DIR}}/cert.pem", key_file: "{{DIR}}/key.pem"`},
 		{"secret: canary-7f3a91", "secret: x, auth_method: client_secret_jwt, assertion_algorithm: HS256"},
 		{"id: svc", "id: 12345"},
+		{"id: svc", "id: svc, assertion_audience: 'https://x'"},
 	})
 	// An issuer of inbound alone needs no client.
 	accept(t, inboundYAML, [][2]string{{"", ""}})
