@@ -21,6 +21,7 @@ type Claims struct {
 	Scopes   []string  // of scope, scp, permissions and roles
 	Issuer   string    // "": it names none
 	Expires  time.Time // zero: it does not say
+	Begins   time.Time // the later of nbf and iat; zero: it does not say
 	style    style
 }
 
@@ -63,12 +64,23 @@ func ReadClaims(token string) (c Claims, ok bool) {
 	if issuer := values(claims["iss"]); len(issuer) == 1 {
 		c.Issuer = issuer[0]
 	}
-	var expires float64
-	if json.Unmarshal(claims["exp"], &expires) == nil && expires > 0 && expires < 1<<40 {
-		c.Expires = time.Unix(int64(expires), 0)
+	c.Expires = moment(claims["exp"])
+	for _, name := range []string{"nbf", "iat"} {
+		if t := moment(claims[name]); t.After(c.Begins) {
+			c.Begins = t
+		}
 	}
 	c.style = styleOf(claims)
 	return c, true
+}
+
+// moment is a claim that is seconds since 1970; zero for any other.
+func moment(raw json.RawMessage) time.Time {
+	var seconds float64
+	if json.Unmarshal(raw, &seconds) != nil || seconds <= 0 || seconds >= 1<<40 {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0)
 }
 
 // values are those of a claim that is a string or a list of strings.

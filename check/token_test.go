@@ -164,6 +164,10 @@ func TestIssuedByAndLifetime(t *testing.T) {
 		{nil, 20 * time.Second, ""},
 		{claims(`{"exp":2000}`), time.Hour, "lifetime"},
 		{claims(`{"exp":"2000"}`), time.Hour, ""},
+		{claims(`{"nbf":2031,"iat":2000,"exp":3000}`), time.Hour, "lifetime"},
+		{claims(`{"iat":2031,"exp":3000}`), time.Hour, "lifetime"},
+		{claims(`{"nbf":2030,"iat":2030,"exp":3000}`), time.Hour, ""},
+		{claims(`{"nbf":"2031","iat":-1,"exp":3000}`), time.Hour, ""},
 		{nil, 19 * time.Second, "lifetime"},
 		{claims(`{"exp":3000}`), 19 * time.Second, "lifetime"},
 	} {

@@ -107,6 +107,7 @@ func (r *route) status(now time.Time) tokencache.Status {
 type trusted struct {
 	config config.Issuer
 	keys   *jwks.Keys
+	asked  *introspect.Introspector // about opaque tokens; nil: they are not accepted
 }
 
 // budget is the hourly cap of an issuer.
@@ -141,13 +142,18 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 	g := &generation{loaded: loaded, issuers: map[issuerKey]*authServer{}, keys: map[keysKey]*jwks.Keys{}, upstream: map[string]*engine.Upstream{}}
 	byName := map[string]*authServer{}
 	keyOf := map[string]issuerKey{}
+	var unusable []error
 	for _, ic := range c.Issuers {
 		i, key, err := p.newAuthServer(ic, loaded, func(key issuerKey) *authServer { return p.issuers[key] })
 		if err != nil {
-			return nil, err
+			unusable = append(unusable, err)
+			continue
 		}
 		g.activate = append(g.activate, i.activate)
 		g.issuers[key], byName[ic.Name], keyOf[ic.Name] = i, i, key
+	}
+	if unusable != nil {
+		return nil, placed(loaded, errors.Join(unusable...))
 	}
 	errs := []error{p.buildShared(g, loaded)}
 	if c.Outbound != nil {
@@ -163,5 +169,5 @@ func (p *process) build(loaded *config.Loaded, bound map[string]string) (*genera
 	if err != nil {
 		p.abandonShared(g)
 	}
-	return g, err
+	return g, placed(loaded, err)
 }

@@ -20,13 +20,17 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	var trustedIssuers []inbound.Issuer
 	for _, t := range ic.Trust {
 		i := issuers[t.Issuer]
-		key := keysKey{keyOf[t.Issuer], t.Issuer, fmt.Sprint(ic.JWKSRefresh, ic.JWKSMaxStale, ic.JWKSMinInterval)}
+		key := keysKey{keyOf[t.Issuer], t.Issuer, fmt.Sprint(ic.JWKSRefresh, ic.JWKSMaxStale, ic.JWKSMinInterval, t.Introspect)}
 		keys := p.keys[key]
 		if keys == nil {
 			o := jwks.Options{
-				URI: i.jwksURI, HTTP: i.http, BearerToken: i.bearer,
+				URI: i.jwksURI(t.Introspect), HTTP: i.http, BearerToken: i.bearer,
 				Refresh: ic.JWKSRefresh, MaxStale: ic.JWKSMaxStale, MinInterval: ic.JWKSMinInterval, Timeout: i.config.Timeout,
-				Observer: p.observe.keys(i.config.Name), Last: p.lastKeys(i.config),
+				Observer: p.observe.keys(i.config.Name),
+			}
+			if last := p.lastTrusted(i.config); last != nil {
+				o.Last = last.keys.Last()
+				o.None = t.Introspect && last.keyless() && last.config.IntrospectionEndpoint.String() == i.config.IntrospectionEndpoint.String()
 			}
 			if file := i.config.JWKSFile; file != "" {
 				o.URI, o.HTTP, o.File = nil, nil, func() ([]byte, error) { return p.files.read(g.loaded, file) }
@@ -60,7 +64,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 	}
 	verifier := inbound.Verifier(judge)
 	g.judge = judge
-	for _, t := range ic.Trust {
+	for n, t := range ic.Trust {
 		if !t.Introspect {
 			continue
 		}
@@ -68,7 +72,7 @@ func (p *process) buildInbound(g *generation, c *config.Config, issuers map[stri
 		if err != nil {
 			return fmt.Errorf("inbound.trust[%s].introspect: %w", t.Issuer, err)
 		}
-		verifier, g.judge = asking, asking
+		verifier, g.judge, g.trusted[n].asked = asking, asking, asking
 	}
 	handle := func(key string, u config.Upstream) (*engine.Upstream, error) {
 		if err := notOurselves(u, bound[inboundListener]); err != nil {
@@ -141,11 +145,11 @@ func (p *process) introspector(judge *verify.Verifier, i *authServer, maxAge tim
 	})
 }
 
-// lastKeys are the keys that another refresh of the same key set has loaded: in an outage they are all there is.
-func (p *process) lastKeys(c config.Issuer) *jwks.Set {
+// lastTrusted has what another refresh of the same key set has loaded or learnt: in an outage that is all there is.
+func (p *process) lastTrusted(c config.Issuer) *trusted {
 	for _, t := range p.trusted {
 		if sameServer(t.config, c) {
-			return t.keys.Last()
+			return t
 		}
 	}
 	return nil

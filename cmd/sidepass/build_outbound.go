@@ -50,12 +50,16 @@ func (p *process) buildOutbound(g *generation, c *config.Config, issuers map[str
 			users[key] = append(users[key], rc.Name)
 		}
 	}
+	var unusable []error
 	for _, rc := range oc.Routes {
 		rt, err := p.buildRoute(g, c, rc, issuers[rc.Issuer], bound, users)
 		if err != nil {
-			return fmt.Errorf("outbound.routes[%s]: %w", rc.Name, err)
+			unusable = append(unusable, fmt.Errorf("outbound.routes[%s]: %w", rc.Name, err))
 		}
 		o.Routes = append(o.Routes, rt)
+	}
+	if unusable != nil {
+		return errors.Join(unusable...)
 	}
 	g.activate = append(g.activate, func() {
 		p.tokens.SetMaxEntries(c.Tokens.MaxEntries)

@@ -121,7 +121,9 @@ func unusableReport(err error) check.Report {
 			g.Fail("valid", nil, do, "%s", p.String())
 		}
 	} else {
-		g.Fail("valid", nil, "correct the configuration", "%s", err.Error())
+		for says := range strings.SplitSeq(err.Error(), "\n") {
+			g.Fail("valid", nil, "correct the configuration", "%s", says)
+		}
 	}
 	r := check.NewReport([]*check.Group{g})
 	r.Result = check.ResultUnusable

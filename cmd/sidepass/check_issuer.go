@@ -16,6 +16,7 @@ import (
 
 	"github.com/sidepass/sidepass/check"
 	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/proxy/discovery"
 	"github.com/sidepass/sidepass/proxy/issuerhttp"
 	"github.com/sidepass/sidepass/proxy/jwks"
 )
@@ -35,12 +36,13 @@ func (c *checker) issuer(ctx context.Context, g *check.Group, ic config.Issuer, 
 		return
 	}
 	i := c.server(ic.Name)
-	introspects := trusted != nil && slices.ContainsFunc(c.generation.loaded.Config.Inbound.Trust, func(t config.Trust) bool { return t.Issuer == ic.Name && t.Introspect })
-	needed := outbound && !ic.TokenEndpoint.IsSet() || trusted != nil && !ic.JWKSURI.IsSet() && ic.JWKSFile == "" || introspects && !ic.IntrospectionEndpoint.IsSet()
+	introspects := trusted != nil && trusted.asked != nil
+	forTokens := outbound && !ic.TokenEndpoint.IsSet()
+	needed := forTokens || trusted != nil && !ic.JWKSURI.IsSet() && ic.JWKSFile == "" || introspects && !ic.IntrospectionEndpoint.IsSet()
 	switch {
 	case !needed:
 		g.Skip("metadata", "no metadata are read: the configuration names the endpoints")
-	case !c.metadata(ctx, g, i):
+	case !c.metadata(ctx, g, i, introspects && ic.IntrospectionEndpoint.IsSet() && !forTokens):
 		return
 	}
 	if introspects {
@@ -54,11 +56,15 @@ func (c *checker) issuer(ctx context.Context, g *check.Group, ic config.Issuer, 
 	c.keys(ctx, g, i, needed, trusted)
 }
 
-// metadata reads them and says whether they can be used.
-func (c *checker) metadata(ctx context.Context, g *check.Group, i *authServer) bool {
+// metadata reads them and says whether they can be used, or are dispensable where the issuer publishes none.
+func (c *checker) metadata(ctx context.Context, g *check.Group, i *authServer, dispensable bool) bool {
 	m, err := i.metadata.Metadata(ctx)
 	if err == nil {
 		g.OK("metadata", check.Facts{"url": m.Found, "issuer": m.Issuer}, "metadata at %s; they name this issuer, %s", m.Found, m.Issuer)
+		return true
+	}
+	if dispensable && discovery.None(err) {
+		g.Skip("metadata", "the issuer publishes no metadata, and the configuration says where it is asked about tokens")
 		return true
 	}
 	if c.outOfTime(ctx, g, "reachable", "the call for the metadata of "+i.config.URL.String()) {
@@ -89,7 +95,7 @@ func (c *checker) keys(ctx context.Context, g *check.Group, i *authServer, disco
 			return
 		}
 		var err error
-		if keys, err = jwks.New(jwks.Options{URI: i.jwksURI, HTTP: i.http, BearerToken: i.bearer, Timeout: i.config.Timeout}); err != nil {
+		if keys, err = jwks.New(jwks.Options{URI: i.jwksURI(false), HTTP: i.http, BearerToken: i.bearer, Timeout: i.config.Timeout}); err != nil {
 			g.Skip("keys", "%v", err)
 			return
 		}
@@ -98,6 +104,8 @@ func (c *checker) keys(ctx context.Context, g *check.Group, i *authServer, disco
 	}
 	status := loadKeys(ctx, keys)
 	switch {
+	case status.None:
+		g.Skip("keys", "the issuer has no keys: it is asked about each token, and JWTs of it cannot be verified")
 	case status.Keys > 0:
 		c.usable(g, status, keys.Last(), trusted)
 	case c.outOfTime(ctx, g, "keys", "the call for the key set"):

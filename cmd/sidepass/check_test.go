@@ -175,6 +175,7 @@ func TestCheckFindings(t *testing.T) {
 	route := `{name: orders, prefix: /orders, upstream: "http://{idp}", audience: ["https://orders-api"], scopes: ["read:orders", "write:orders"]}`
 	out := `issuers: [{name: idp, url: "http://{idp}", client: {id: svc, secret: canary-secret}}]` + "\noutbound: {routes: [" + route + "]}\n"
 	in := `issuers: [{name: idp, url: "http://{idp}"}]` + "\n" + `inbound: {upstream: "http://{idp}", trust: [{audiences: [a]}]}` + "\n"
+	opaque := `issuers: [{name: idp, url: "http://{idp}", client: {id: svc, secret: canary-secret}}]` + "\n" + `inbound: {upstream: "http://{idp}", trust: [{audiences: [a], introspect: true}]}` + "\n"
 	for _, tc := range []struct {
 		name     string
 		yaml     string
@@ -198,6 +199,14 @@ func TestCheckFindings(t *testing.T) {
 		{name: "no access token", yaml: out, endpoint: issuer.Token, response: issuer.Respond(200, `{"token_type":"Bearer"}`), code: 1,
 			line: check.Line{Check: "token", Status: check.Failed, Says: "it has no access_token", Do: "see what the issuer answers there, and that issuers[0].token_endpoint"}},
 		{name: "keys that fail", yaml: in, endpoint: issuer.JWKS, response: issuer.Respond(500, ""), code: 1, line: check.Line{Check: "keys", Status: check.Failed, Says: ", where the key set is, answered 500", Do: "set issuers[0].jwks_uri"}},
+		{name: "opaque tokens only", yaml: opaque, endpoint: issuer.Discovery, response: issuer.Respond(200, fmt.Sprintf(`{"issuer":%q,"introspection_endpoint":%q}`, idp.Issuer(), idp.Issuer()+"/introspect")),
+			line: check.Line{Check: "keys", Status: check.Skipped, Says: "the issuer has no keys"}},
+		{name: "opaque tokens only, and nowhere to ask", yaml: opaque, endpoint: issuer.Discovery, response: issuer.Respond(200, fmt.Sprintf(`{"issuer":%q}`, idp.Issuer())), code: 1,
+			line: check.Line{Check: "keys", Status: check.Failed, Says: "names no jwks_uri"}},
+		{name: "opaque tokens only, without metadata", yaml: opaque, from: `client:`, to: `introspection_endpoint: "http://{idp}/introspect", client:`, endpoint: issuer.Discovery, response: issuer.Respond(404, ""),
+			line: check.Line{Check: "metadata", Status: check.Skipped, Says: "publishes no metadata"}},
+		{name: "opaque tokens only, metadata that fail", yaml: opaque, from: `client:`, to: `introspection_endpoint: "http://{idp}/introspect", client:`, endpoint: issuer.Discovery, response: issuer.Respond(500, ""), code: 1,
+			line: check.Line{Check: "metadata", Status: check.Failed, Says: "answered 500"}},
 		{name: "the metadata are not needed", yaml: out, from: `client:`, to: `token_endpoint: "http://{idp}/token", client:`, endpoint: issuer.Discovery, response: issuer.Respond(500, ""),
 			line: check.Line{Check: "metadata", Status: check.Skipped, Says: "names the endpoints"}},
 		{name: "the metadata are of RFC 8414", yaml: out, endpoint: issuer.Discovery, response: func(w http.ResponseWriter, r *http.Request) bool {

@@ -3,13 +3,16 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sidepass/sidepass/config"
 	"github.com/sidepass/sidepass/tokencache/source"
@@ -32,10 +35,14 @@ type credentials struct {
 type proof struct {
 	digest      string // of everything below
 	secret      config.Secret
-	key         *assertion.Key   // of private_key_jwt and client_secret_jwt
-	certificate *tls.Certificate // nil without cert_file
-	thumbprint  string           // its x5t#S256 (RFC 8705, section 3.1), "" without one
+	key         *assertion.Key       // of private_key_jwt and client_secret_jwt
+	certificate *tls.Certificate     // nil without cert_file
+	thumbprint  string               // its x5t#S256 (RFC 8705, section 3.1), "" without one
+	ends        map[string]time.Time // :: key of issuers[].client → when the certificate there ceases to be valid
 }
+
+// clientCertificate is what metrics call the certificate that a key of an issuer's client names.
+func clientCertificate(issuer, key string) string { return "issuers[" + issuer + "].client." + key }
 
 func newCredentials(name string, client config.Client, latest func(string) ([]byte, error)) *credentials {
 	c := &credentials{name: name, latest: latest}
@@ -46,7 +53,7 @@ func newCredentials(name string, client config.Client, latest func(string) ([]by
 // readProof reads the files of a client. Its errors name the key and hold nothing of their content.
 func (c *credentials) readProof(read func(string) ([]byte, error)) (*proof, error) {
 	client := c.client.Load()
-	p, sum := &proof{secret: client.Secret}, sha256.New()
+	p, sum := &proof{secret: client.Secret, ends: map[string]time.Time{}}, sha256.New()
 	file := func(key, name string) ([]byte, error) {
 		if name == "" {
 			return nil, nil
@@ -89,6 +96,12 @@ func (c *credentials) readProof(read func(string) ([]byte, error)) (*proof, erro
 		}
 		digest := sha256.Sum256(pair.Certificate[0])
 		p.certificate, p.thumbprint = &pair, base64.RawURLEncoding.EncodeToString(digest[:])
+		p.ends["cert_file"] = pair.Leaf.NotAfter
+	}
+	if block, _ := pem.Decode(header); block != nil {
+		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil {
+			p.ends["assertion_cert_file"] = leaf.NotAfter
+		}
 	}
 	p.digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil

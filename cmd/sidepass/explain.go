@@ -69,9 +69,14 @@ func (a *app) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Say what would become of a request, and why",
-		Long:  `Asks the same gates that serve requests, without sending anything on. Exits 0 for a request that would go on, else 1.`,
+		Long: `Asks the same gates that serve requests, without sending anything on. Exits 0 for a request that takes a route, or that inbound
+lets through, 1 for any other, and 2 where there is nothing to ask.`,
 		Example: `  sidepass explain outbound http://orders.internal/orders/1
   sidepass explain inbound --method GET --path /orders/1 --token - < token`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(*cobra.Command, []string) error { // help would exit 0, which a script takes for a yes
+			return fail(exitUnusable, errors.New("say which way the request goes: `sidepass explain outbound URL`, or `sidepass explain inbound --path /orders/1 --token -`"))
+		},
 	}
 	var output string
 	cmd.PersistentFlags().StringVar(&output, "output", "text", "text or json")
@@ -165,7 +170,10 @@ func (e explanation) print(w io.Writer, output string) error {
 		fmt.Fprintf(&b, "%-15s %s\n", f.Name, f.Value)
 	}
 	verdict := "goes on"
-	if !e.Allowed {
+	switch {
+	case !e.Allowed && e.Code == proxy.OK: // unmatched: passthrough
+		verdict = "goes on without a route and a token"
+	case !e.Allowed:
 		verdict = "is refused"
 	}
 	fmt.Fprintf(&b, "%-15s the request %s: %s", "verdict", verdict, e.Code)
@@ -194,7 +202,7 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL is not one that a request can name: http://HOST[:PORT]/PATH, without user, fragment or space."}, nil
 	}
 	if strings.EqualFold(target.Scheme, "https") {
-		return explainTunnel(g, target.Authority), nil
+		return explainTunnel(g, target), nil
 	}
 	r := &proxy.Request{Method: "GET", Target: target, Host: target.Authority, Header: fields{}, Listener: outboundListener}
 	if l := ownListener(g.loaded.Config.Outbound, target); l != "" { // the app calls it without a proxy
@@ -232,8 +240,10 @@ func explainOutbound(g *generation, url string) (explanation, error) {
 	return e, nil
 }
 
-// explainTunnel asks for what a client that is told of a proxy asks for where a URL says https.
-func explainTunnel(g *generation, authority string) explanation {
+// explainTunnel asks for what a client that is told of a proxy asks for where a URL says https. It is matched where a route that takes the
+// URL's http twin allows the tunnel.
+func explainTunnel(g *generation, of proxy.Target) explanation {
+	authority := of.Authority
 	if _, port, ok := proxy.SplitAuthority(authority); ok && port == "" {
 		authority = strings.TrimSuffix(authority, ":") + ":443"
 	}
@@ -242,8 +252,17 @@ func explainTunnel(g *generation, authority string) explanation {
 		return explanation{Code: proxy.MalformedRequest, Status: 400, Detail: "The URL's host cannot be asked for a tunnel: https://HOST[:PORT]/PATH."}
 	}
 	v := g.outbound.Admit(context.Background(), &proxy.Request{Method: "CONNECT", Target: target, Host: authority, Header: fields{}, Listener: outboundListener})
-	e := explanation{Allowed: v.Action == proxy.Tunnel, Code: v.Reason, Detail: v.Detail, Facts: []fact{{Name: "asked for", Value: "CONNECT " + authority + ", as clients do for https"}}}
-	if e.Allowed {
+	e := explanation{Code: v.Reason, Detail: v.Detail, Facts: []fact{{Name: "asked for", Value: "CONNECT " + authority + ", as clients do for https"}}}
+	for _, twin := range []string{strings.TrimSuffix(authority, ":443"), authority} {
+		r := &proxy.Request{Method: "GET", Target: proxy.Target{Form: proxy.AbsoluteForm, Scheme: "http", Authority: twin, Path: of.Path, Query: of.Query}, Host: twin, Header: fields{}, Listener: outboundListener}
+		rule := g.outbound.Admit(context.Background(), r).Note.Rule
+		if e.Route == "" && slices.ContainsFunc(g.routes, func(r *route) bool { return r.config.Name == rule && r.config.Host != "" }) {
+			e.Route = rule
+			e.Facts = append(e.Facts, fact{Name: "route", Value: rule})
+		}
+	}
+	if v.Action == proxy.Tunnel {
+		e.Allowed = e.Route != ""
 		e.Detail = "The tunnel is opened, and carries no token of ours."
 	} else {
 		e.Status = v.Reason.Status()

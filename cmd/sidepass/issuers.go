@@ -15,6 +15,7 @@ import (
 	"github.com/sidepass/sidepass/proxy/discovery"
 	"github.com/sidepass/sidepass/proxy/dpop"
 	"github.com/sidepass/sidepass/proxy/issuerhttp"
+	"github.com/sidepass/sidepass/proxy/jwks"
 	"github.com/sidepass/sidepass/tokencache"
 	"github.com/sidepass/sidepass/tokencache/source"
 )
@@ -177,19 +178,28 @@ func assertionAudience(c config.Issuer, endpoint string) string {
 	return c.Client.AssertionAudience
 }
 
-// jwksURI is the configured or the discovered one.
-func (i *authServer) jwksURI(ctx context.Context) (string, error) {
-	if i.config.JWKSURI.IsSet() {
-		return i.config.JWKSURI.String(), nil
-	}
-	m, err := i.metadata.Metadata(ctx)
-	if err != nil {
+// jwksURI yields the configured or the discovered one. An issuer that is asked about opaque tokens may have no keys at all: its metadata
+// name none, or it has no metadata either and the configuration says where it is asked. The error is then a *jwks.NoneError.
+func (i *authServer) jwksURI(asked bool) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		if i.config.JWKSURI.IsSet() {
+			return i.config.JWKSURI.String(), nil
+		}
+		m, err := i.metadata.Metadata(ctx)
+		none := discovery.None(err) && i.config.IntrospectionEndpoint.IsSet()
+		if err == nil {
+			if m.JWKSURI != "" {
+				return m.JWKSURI, nil
+			}
+			err = fmt.Errorf("the metadata of %s names no jwks_uri; set issuers[%s].jwks_uri", i.config.URL, i.config.Name)
+			_, unknown := i.introspectionEndpoint(ctx)
+			none = unknown == nil
+		}
+		if asked && none {
+			err = &jwks.NoneError{Err: err}
+		}
 		return "", err
 	}
-	if m.JWKSURI == "" {
-		return "", fmt.Errorf("the metadata of %s names no jwks_uri; set issuers[%s].jwks_uri", i.config.URL, i.config.Name)
-	}
-	return m.JWKSURI, nil
 }
 
 // bearer yields the token of jwks_token_file for an address that it may be sent to: the issuer's origin or a configured jwks_uri.

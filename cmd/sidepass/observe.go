@@ -140,6 +140,13 @@ func (s *sidecar) observers() observers {
 		verify: verify.Observer{CacheLookup: func(result string) { m.VerifiedTokenLookup(result != verify.CacheMiss) }},
 		keys: func(issuer string) jwks.Observer {
 			return jwks.Observer{Refreshed: func(result string, keys int, err error) {
+				if result == jwks.ResultNone {
+					m.JWKSNone(issuer)
+					if known.turn(result, "keys", issuer) {
+						log.Info("the issuer has no keys: it is asked about each token, and JWTs of it cannot be verified", zap.String("issuer", issuer))
+					}
+					return
+				}
 				m.JWKSRefresh(issuer, err == nil)
 				if err != nil {
 					level := zap.WarnLevel
@@ -155,7 +162,7 @@ func (s *sidecar) observers() observers {
 					level = zap.InfoLevel
 				}
 				log.Log(level, "keys refreshed", zap.String("issuer", issuer), zap.Int("keys", keys))
-			}}
+			}, Skew: func(ahead time.Duration) { m.ClockSkew(issuer, ahead) }}
 		},
 		introspect: func(issuer string) introspect.Observer {
 			return introspect.Observer{
@@ -222,7 +229,7 @@ func (s *sidecar) outboundDone(r engine.Record) {
 }
 
 func (s *sidecar) inboundDone(r engine.Record) {
-	decision, reason := decisionOf(&r), r.Reason
+	decision, reason := decisionOf(&r), cmp.Or(r.Note.Judged, r.Reason)
 	s.metrics.Inbound(r.Note.Rule, r.Note.Issuer, decision, reason, r.Duration, traceID(r.Note))
 	s.metrics.Engine(r.Engine == engine.Lean)
 	if r.Reason != proxy.OK {
@@ -294,6 +301,13 @@ func labels(loaded *config.Loaded) admin.Labels {
 	for _, r := range loaded.References() {
 		l.Files = append(l.Files, r.Key)
 	}
+	for _, i := range c.Issuers {
+		for _, f := range [...]struct{ key, file string }{{"cert_file", i.Client.CertFile}, {"assertion_cert_file", i.Client.AssertionCertFile}} {
+			if f.file != "" {
+				l.Certificates = append(l.Certificates, clientCertificate(i.Name, f.key))
+			}
+		}
+	}
 	if c.Outbound != nil {
 		l.Outbound = &admin.OutboundLabels{}
 		for _, r := range c.Outbound.Routes {
@@ -306,7 +320,7 @@ func labels(loaded *config.Loaded) admin.Labels {
 			l.Files = append(l.Files, revocationFile)
 		}
 		if c.Inbound.TLS.Enabled() {
-			l.Certificates = []string{inboundTLS}
+			l.Certificates = append(l.Certificates, inboundTLS)
 		}
 		l.Inbound = &admin.InboundLabels{Audit: c.Inbound.Mode == "audit"}
 		for _, t := range c.Inbound.Trust {

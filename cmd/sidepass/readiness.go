@@ -37,21 +37,28 @@ func (s *sidecar) missing() []string {
 
 // keysNeverLoaded is what the lax check asks: keys that have grown stale in an outage are the strict one's.
 func (s *sidecar) keysNeverLoaded() []string {
-	return s.current.Load().keysMissing(func(t *trusted) bool { return !t.keys.Status().Loaded.IsZero() })
+	return s.current.Load().keysMissing(func(t *trusted) bool { return !t.keys.Status().Loaded.IsZero() || t.keyless() })
 }
 
 func (s *sidecar) inboundMissing() []string {
-	return s.current.Load().keysMissing(func(t *trusted) bool { return t.keys.Ready() })
+	return s.current.Load().keysMissing(func(t *trusted) bool { return t.keys.Ready() || t.keyless() && t.asked.Ready() })
 }
 
-// keysMissing wants the keys of at least one trusted issuer.
+// keyless says that the issuer has no keys that could be loaded: it is asked about each token.
+func (t *trusted) keyless() bool { return t.asked != nil && t.keys.Status().None }
+
+// keysMissing wants the keys of at least one trusted issuer, or one that has none and can be asked.
 func (g *generation) keysMissing(there func(*trusted) bool) []string {
 	var out []string
 	for _, t := range g.trusted {
-		if there(t) {
+		switch {
+		case there(t):
 			return nil
+		case t.keyless():
+			out = append(out, fmt.Sprintf("issuer %s cannot be asked about tokens", t.config.Name))
+		default:
+			out = append(out, fmt.Sprintf("there are no usable keys of issuer %s", t.config.Name))
 		}
-		out = append(out, fmt.Sprintf("there are no usable keys of issuer %s", t.config.Name))
 	}
 	return out
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sidepass/sidepass/config"
 )
@@ -22,17 +21,8 @@ func (s *sidecar) reloads(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	var group errgroup.Group
-	w := &watcher{files: s.watched, changed: s.reload, log: s.o.Log}
-	group.Go(func() error { return w.run(ctx) })
-	for {
-		select {
-		case <-hangup:
-			s.reload(ctx)
-		case <-ctx.Done():
-			return group.Wait()
-		}
-	}
+	w := &watcher{files: s.watched, changed: s.reload, asked: hangup, log: s.o.Log}
+	return w.run(ctx)
 }
 
 // watched names every file and directory whose change matters now.
@@ -211,8 +201,8 @@ func holdBackRoutes(old, now *config.Config) (waiting []string, err error) {
 	return waiting, err
 }
 
-// keepIssuer keeps an issuer that something held back still needs. One of that name that is another server now cannot
-// take its place.
+// keepIssuer keeps an issuer that something held back still needs, and our client there where there is none any more. One of that
+// name that is another server now cannot take its place.
 func keepIssuer(old, now *config.Config, name string) error {
 	same := func(i config.Issuer) bool { return i.Name == name }
 	was := slices.IndexFunc(old.Issuers, same)
@@ -227,6 +217,9 @@ func keepIssuer(old, now *config.Config, name string) error {
 	}
 	if !sameServer(now.Issuers[is], before) {
 		return fmt.Errorf("issuers[%s]: is another server now, and what needs a restart still uses the old one; give the new one another name, or restart", name)
+	}
+	if now.Issuers[is].Client.ID == "" {
+		now.Issuers[is].Client = before.Client
 	}
 	return nil
 }

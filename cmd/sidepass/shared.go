@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sidepass/sidepass/config"
+	"github.com/sidepass/sidepass/redisurl"
 	"github.com/sidepass/sidepass/tokencache/redis"
 )
 
@@ -19,12 +20,18 @@ type sharedTokens struct {
 
 // buildShared gives the generation its shared level, where the configuration asks for one and the command is one that shares.
 func (p *process) buildShared(g *generation, loaded *config.Loaded) error {
-	if !p.shares || !sharesTokens(loaded.Config) {
+	if !sharesTokens(loaded.Config) {
 		return nil
 	}
 	url, err := p.sharedURL(loaded)
 	if err != nil {
 		return err
+	}
+	if !p.shares {
+		if _, err := redisurl.Parse(url); err != nil { // what a sidecar would not start with
+			return fmt.Errorf("tokens.shared: %w", err)
+		}
+		return nil
 	}
 	keys, _, err := p.sealingKeys(loaded)
 	if err != nil {

@@ -243,8 +243,21 @@ func (s *sidecar) install(g *generation) {
 			s.metrics.TokenExpiry(r.config.Name, st.Token.Expiry)
 		}
 	}
+	for _, t := range g.trusted {
+		if t.keyless() {
+			s.metrics.JWKSNone(t.config.Name)
+		}
+	}
 	if g.tls != nil {
 		s.metrics.CertificateNotAfter(inboundTLS, g.tls.Certificates[0].Leaf.NotAfter)
+	}
+	for _, i := range g.issuers {
+		if i.next == nil {
+			continue
+		}
+		for key, end := range i.next.ends {
+			s.metrics.CertificateNotAfter(clientCertificate(i.config.Name, key), end)
+		}
 	}
 	s.loadRevocations(g)
 	s.runShared(g)

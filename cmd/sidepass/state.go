@@ -47,7 +47,7 @@ func (p *process) openState(loaded *config.Loaded) (k keeping, err error) {
 		k.dir, err = state.Open(state.Options{Path: t.StateDir, Keys: k.keys, Observer: p.observe.state})
 	}
 	if err != nil {
-		return keeping{}, fmt.Errorf("tokens.state_dir: %w", err)
+		return keeping{}, placed(loaded, fmt.Errorf("tokens.state_dir: %w", err))
 	}
 	return k, nil
 }

@@ -55,7 +55,7 @@ func (s *sidecar) status() admin.Status {
 				if k.Keys > 0 {
 					is.KeyNames = keyNames(t.keys.Snapshot())
 				}
-				if k.Err != nil {
+				if is.Introspected = t.keyless(); k.Err != nil && !is.Introspected {
 					is.LastError = k.Err.Error()
 				}
 			}

@@ -31,7 +31,7 @@ func (a *app) tokenCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := a.load()
 			if err != nil {
-				return err
+				return fail(exitFailed, err)
 			}
 			token, err := a.obtain(cmd.Context(), loaded, name)
 			if err != nil {

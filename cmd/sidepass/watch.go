@@ -29,7 +29,9 @@ type watcher struct {
 	files func() []string
 	// changed is called after their content has changed; the next change waits for it.
 	changed func(context.Context)
-	log     *zap.Logger
+	// asked has changed called whether or not anything did.
+	asked <-chan os.Signal
+	log   *zap.Logger
 }
 
 // run watches until ctx ends.
@@ -47,6 +49,16 @@ func (w *watcher) run(ctx context.Context) error {
 	defer poll.Stop()
 	settle := time.NewTimer(0)
 	<-settle.C
+	read := func(now map[string][sha256.Size]byte) {
+		w.changed(ctx)
+		last = w.look(notify, watched) // the new configuration may name other files
+		for name, was := range now {
+			if is, ok := last[name]; ok && is != was { // it may have changed after it was read
+				last[name] = was
+				settle.Reset(quiet)
+			}
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,18 +70,11 @@ func (w *watcher) run(ctx context.Context) error {
 			settle.Reset(quiet)
 		case <-poll.C:
 			settle.Reset(0)
+		case <-w.asked: // here and nowhere else, so that last is what was read last
+			read(w.look(notify, watched))
 		case <-settle.C:
-			now := w.look(notify, watched)
-			if maps.Equal(now, last) {
-				continue
-			}
-			w.changed(ctx)
-			last = w.look(notify, watched) // the new configuration may name other files
-			for name, was := range now {
-				if is, ok := last[name]; ok && is != was { // it may have changed after it was read
-					last[name] = was
-					settle.Reset(quiet)
-				}
+			if now := w.look(notify, watched); !maps.Equal(now, last) {
+				read(now)
 			}
 		}
 	}

@@ -54,6 +54,19 @@ func TestReloadDoesNotGiveAnIssuersNameAway(t *testing.T) {
 	}
 }
 
+// Routes that wait for a restart keep our client at their issuer, which the new configuration does not need, and the rest applies.
+func TestReloadKeepsTheClientOfWhatWaits(t *testing.T) {
+	iss, up := startIssuer(t), startUpstream(t)
+	s := start(t, outboundYAML(iss, "", ordersRoute(up.URL())))
+	s.configure(inboundYAML(iss, up.URL(), ""))
+	s.signal(syscall.SIGHUP)
+	eventually(t, 5*time.Second, "the reload is not refused", func() bool { return s.metric("sidepass_config_reloads_total", `result="ok"`) >= 1 })
+	want(t, get(t, s.proxied(), "http://orders.internal/"), 200, "")
+	if !strings.Contains(s.log.String(), `"restart_required":["inbound","outbound"]`) {
+		t.Error("the log does not name what waits")
+	}
+}
+
 // Keys that are loaded survive a reload in an outage that changes how they are refreshed, and the age of keys takes no pod out.
 func TestKeysSurviveAReloadInAnOutage(t *testing.T) {
 	iss, app := startIssuer(t), startUpstream(t)

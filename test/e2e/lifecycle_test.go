@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sidepass/sidepass/test/issuer"
 	"github.com/sidepass/sidepass/test/localaddr"
 	"github.com/sidepass/sidepass/test/upstream"
 )
@@ -68,6 +69,81 @@ func TestKeysDownAtStart(t *testing.T) {
 	eventually(t, 10*time.Second, "tokens are judged once the keys are there", func() bool { return call().status == 200 })
 	if code := s.probe("/readyz"); code != 200 {
 		t.Errorf("/readyz with keys: got %d", code)
+	}
+}
+
+// An issuer that has no keys, because all its tokens are opaque, can be one to be ready with. One that has some cannot without them.
+func TestReadyWithOpaqueTokensAlone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		endpoint   issuer.Endpoint
+		status     int
+		metadata   string
+		configured bool // introspection_endpoint
+		ready      bool
+	}{
+		"metadata without jwks_uri":                          {issuer.Discovery, 200, `"introspection_endpoint":"$IDP/introspect"`, false, true},
+		"and nowhere to ask":                                 {issuer.Discovery, 200, `"token_endpoint":"$IDP/token"`, false, false},
+		"no metadata":                                        {issuer.Discovery, 404, "", true, true},
+		"no metadata, and nowhere to ask":                    {issuer.Discovery, 404, "", false, false},
+		"metadata that fail":                                 {issuer.Discovery, 503, "", true, false},
+		"a key set that fails":                               {issuer.JWKS, 500, "", true, false},
+		"a key set that is gone, though the metadata has it": {issuer.JWKS, 404, "", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			iss, app := startIssuer(t), startUpstream(t)
+			body := ""
+			if c.metadata != "" {
+				body = fmt.Sprintf(`{"issuer":%q,%s}`, iss.Issuer(), strings.ReplaceAll(c.metadata, "$IDP", iss.Issuer()))
+			}
+			iss.SetResponse(c.endpoint, issuer.Respond(c.status, body))
+			client := `, client: {id: svc, secret_file: "{dir}/secret"}`
+			if c.configured {
+				client += fmt.Sprintf(", introspection_endpoint: %q", iss.Issuer()+"/introspect")
+			}
+			y := strings.Replace(inboundYAML(iss, app.URL(), ""), `"}]`, `"`+client+"}]", 1)
+			s := launch(t, strings.Replace(y, "trust: [{", "trust: [{introspect: true, ", 1))
+			call := func(token string) answer {
+				a, _ := try(direct, "GET", "http://"+s.address["in"]+"/", nil, "Authorization", "Bearer "+token)
+				return a
+			}
+			good := iss.MintOpaque(map[string]any{"aud": "https://orders"})
+			eventually(t, 20*time.Second, "the sidecar has asked for keys", func() bool {
+				return c.ready && s.probe("/readyz") == 200 || !c.ready && s.probe("/livez") == 200 && strings.Contains(s.log.String(), "the keys could not be refreshed")
+			})
+			probes := func(lax, strict int) {
+				t.Helper()
+				if l, s := s.probe("/readyz"), s.probe("/readyz/inbound"); l != lax || s != strict {
+					t.Errorf("/readyz %d and /readyz/inbound %d, want %d and %d", l, s, lax, strict)
+				}
+			}
+			if !c.ready {
+				probes(503, 503)
+				return
+			}
+			probes(200, 200)
+			want(t, call(good), 200, "")
+			want(t, call(mint(iss, nil)), 503, "keys_unavailable")
+			if strings.Contains(get(t, direct, "http://"+s.address["metrics"]+"/metrics").body, "sidepass_jwks_keys{") {
+				t.Error("a metric says that keys are missing")
+			}
+			iss.Down(true)
+			want(t, call("another"), 503, "introspection_unavailable")
+			eventually(t, 10*time.Second, "the strict probe sees it", func() bool { return call("another").status == 503 && s.probe("/readyz/inbound") == 503 })
+			if code := s.probe("/readyz"); code != 200 {
+				t.Errorf("/readyz in an outage: %d", code)
+			}
+			s.configure(strings.Replace(y, "trust: [{", "jwks_refresh: 2m\n  trust: [{introspect: true, ", 1))
+			s.signal(syscall.SIGHUP)
+			eventually(t, 10*time.Second, "the reload is done", func() bool { return strings.Contains(s.log.String(), `"reloaded"`) })
+			if code := s.probe("/readyz"); code != 200 {
+				t.Errorf("/readyz after a reload in an outage: %d", code)
+			}
+			iss.Down(false)
+			eventually(t, 10*time.Second, "tokens are asked about again", func() bool { return call("another").status == 401 })
+			probes(200, 200)
+		})
 	}
 }
 

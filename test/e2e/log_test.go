@@ -141,6 +141,12 @@ func TestLogHasOneLineARefusal(t *testing.T) {
 			if l := s.lines(t, failed.header.Get("Sidepass-Instance")); l[0]["msg"] != "would_deny" || l[0]["reason"] != "no_token" || l[1]["logger"] != "access" || l[1]["reason"] != "upstream_unreachable" {
 				t.Errorf("got %v", l)
 			}
+			would := func(reason string) float64 {
+				return s.metric("sidepass_inbound_requests_total", `decision="would_deny"`, `reason="`+reason+`"`)
+			}
+			if judged, failed := would("no_token"), would("upstream_unreachable"); judged != 2 || failed != 0 {
+				t.Errorf("the metrics count what was decided: want 2 and 0, got %v and %v", judged, failed)
+			}
 			if strings.Contains(s.log.String(), "secret=query") {
 				t.Error("a query is in the log")
 			}
