@@ -37,8 +37,8 @@ type check struct {
 }
 
 // checks are made in this order, and the first that fails gives the reason: what is cheap before what is dear, the
-// signature last of what an expired or misdirected token would cost. What follows the signature tells which clients and
-// claims are welcome, which is nobody's business who cannot have a token signed.
+// signature last of what an expired or misdirected token would cost. Checks after the signature reveal which clients and
+// claims are welcome, so only who holds a signed token sees what comes of them.
 var checks = [...]check{
 	{"format", (*judgement).format},
 	{"header", (*judgement).joseHeader},
