@@ -37,7 +37,7 @@ func (a *arrivals) begin(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, arrivalKey{}, one)
 }
 
-// ended notes that a connection is no longer a new one, for which it may have brought no request.
+// ended forgets a connection that closed or was taken over, perhaps before its first request.
 func (a *arrivals) ended(c net.Conn, state http.ConnState) {
 	if state == http.StateClosed || state == http.StateHijacked {
 		a.mu.Lock()

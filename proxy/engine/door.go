@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// door is a listener that lets in who has come before it shuts: closing a listener resets connections that clients take for made, but
-// that were not accepted yet. Accept is for one goroutine.
+// door is a listener that, when it shuts, first accepts the connections that wait in its queue: closing would reset them, and their
+// clients take them for made. Accept is for one goroutine.
 type door struct {
 	net.Listener
 	shuts  atomic.Bool

@@ -15,7 +15,7 @@ var preface = []byte("PRI * HTTP/2.0\r\n\r\n")
 func (l *lean) handOver(to *handed) {
 	l.handed = true
 	l.cancel()
-	l.state.Store(judging)
+	l.state.Store(sending) // nobody is to look whether the client is there: what it sends is net/http's
 	l.unhurried()
 	conn := l.conn
 	if plain, ok := conn.(*socket); ok {

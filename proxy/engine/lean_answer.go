@@ -255,9 +255,6 @@ func (l *lean) done(k *link, whole bool) {
 		l.drop(k)
 		return
 	}
-	if len(k.buf) > bufferSize {
-		k.buf = make([]byte, linkBuffer)
-	}
 	now := l.start
 	if now.IsZero() {
 		now = time.Now()
@@ -273,6 +270,9 @@ func (l *lean) done(k *link, whole bool) {
 func (l *lean) giveBack(k *link, now time.Time) bool {
 	if !l.using.CompareAndSwap(k, nil) {
 		return false
+	}
+	if len(k.buf) > bufferSize {
+		k.buf = make([]byte, linkBuffer)
 	}
 	k.used = true
 	l.up.links.put(k, now)

@@ -51,10 +51,10 @@ func (l *lean) bridge() {
 	x.req.Method, x.req.Host, x.req.Header = h.Method, r.Host, fields(r.Header)
 	x.req.Target.Path, x.req.Target.Query = strings.Clone(l.req.Target.Path), strings.Clone(l.req.Target.Query)
 	l.lease, l.bridging = Lease{}, true
+	defer w.body.leave() // also where the answer breaks off, which is thrown
 	x.carry()
 	w.finish()
 	l.wrote, l.status = true, w.status
-	w.body.leave()
 }
 
 // carry is run for a request that has been judged already.

@@ -279,7 +279,7 @@ func (l *lean) settle() {
 			l.refuse(&proxy.Verdict{Reason: proxy.InternalError, Note: l.verdict.Note})
 		}
 	}
-	l.using.Store(nil)
+	l.cutUpstream() // in use only where something was thrown
 	l.limit.stop()
 	l.tenure.stop()
 	if l.ended = l.tenure.ended(); l.ended != "" {
@@ -356,6 +356,9 @@ func (l *lean) observe() {
 	}
 	if l.up != nil {
 		r.Upstream = l.destination.label()
+	}
+	if l.pump != nil {
+		r.Received = l.pump.received.Load()
 	}
 	done(r)
 }

@@ -21,14 +21,14 @@ type pump struct {
 	never bool        // it will not: the answer came first
 	timer *time.Timer // begins it when the upstream does not say that it may go on
 
-	read atomic.Bool // the content has been read to its end; sending the last of it may go on
+	read     atomic.Bool // the content has been read to its end; sending the last of it may go on
+	received atomic.Int64
 
-	fault    error // reading the content failed; nil at its end
-	unsent   error // sending it on failed
-	kept     []byte
-	whole    bool // kept is all of it
-	received int64
-	rest     []byte // what was read beyond the content
+	fault  error // reading the content failed; nil at its end
+	unsent error // sending it on failed
+	kept   []byte
+	whole  bool   // kept is all of it
+	rest   []byte // what was read beyond the content
 }
 
 // patience is how long a client is left waiting that expects 100 (Continue).
@@ -148,6 +148,7 @@ func (p *pump) copy() error {
 		}
 		ended := left == 0 || l.head.Chunked && chunks.Done()
 		if ended {
+			p.rest = append(append([]byte(nil), buf[r:w]...), early...) // the next request's, whether or not the upstream takes the last of this one
 			p.read.Store(true)
 		}
 		if l.head.Chunked && ended {
@@ -159,7 +160,6 @@ func (p *pump) copy() error {
 			}
 		}
 		if ended {
-			p.rest = append(append([]byte(nil), buf[r:w]...), early...)
 			l.state.CompareAndSwap(sending, judging)
 			return nil
 		}
@@ -185,11 +185,11 @@ func (p *pump) copy() error {
 
 // keep keeps content, as long as there is not too much of it.
 func (p *pump) keep(b []byte) {
-	p.received += int64(len(b))
+	received := p.received.Add(int64(len(b)))
 	if !p.whole {
 		return
 	}
-	if p.received > p.limit {
+	if received > p.limit {
 		p.kept, p.whole = nil, false
 		return
 	}
@@ -237,8 +237,10 @@ func (l *lean) leaveContent() {
 		_ = l.conn.SetReadDeadline(past)
 		<-p.done
 	}
-	l.received = p.received
 	if !p.read.Load() {
 		l.last = true
+		if p.fault == nil { // the upstream did not want the rest, and nobody reads it
+			l.linger()
+		}
 	}
 }

@@ -47,6 +47,9 @@ const (
 // MaxFields is how many fields a head or a trailer section may have, and how many Connection may name.
 const MaxFields = 500
 
+// maxNamed is how long the names in Connection may be together: each field is compared with all of them.
+const maxNamed = 8 << 10
+
 // token are the characters of RFC 9110, section 5.6.2.
 var token = table("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 

@@ -104,6 +104,7 @@ type Head struct {
 	Close, KeepAlive, UpgradeOption bool
 
 	options []string // those of Connection that name other fields
+	named   int      // their length together
 }
 
 // Scan looks for the end of a head, or of a trailer section, in what was read of it. from is where an earlier call for the same
@@ -112,15 +113,16 @@ func Scan(b []byte, from int) (length, next int, err error) {
 	for {
 		i := bytes.IndexByte(b[from:], '\n')
 		if i < 0 {
-			return 0, from, nil
+			return 0, len(b), nil
 		}
+		end := from + i
 		switch {
-		case i == 0 || b[from+i-1] != '\r':
+		case end == 0 || b[end-1] != '\r':
 			return 0, from, ErrLine
-		case i == 1:
-			return from + 2, from + 2, nil
+		case end == 1 || b[end-2] == '\n':
+			return end + 1, end + 1, nil
 		}
-		from += i + 1
+		from = end + 1
 	}
 }
 
@@ -298,10 +300,11 @@ func (h *Head) connection(value string) error {
 			h.KeepAlive = true
 		case Same(option, "upgrade"):
 			h.UpgradeOption = true
-		case len(h.options) == MaxFields:
+		case len(h.options) == MaxFields, h.named+len(option) > maxNamed:
 			return ErrTooMany // each field is looked up among them
 		default:
 			h.options = append(h.options, option)
+			h.named += len(option)
 		}
 	}
 	return nil
@@ -330,16 +333,6 @@ func (h *Head) Named(name string) bool {
 
 // Persists says whether the connection may carry another message after this one (RFC 9112, section 9.3).
 func (h *Head) Persists() bool { return !h.Close && (h.Minor == 1 || h.KeepAlive) }
-
-// Get returns the value of the first field of a kind, and whether there is one.
-func (h *Head) Get(k Kind) (string, bool) {
-	for i := range h.Fields {
-		if h.Fields[i].Kind == k {
-			return h.Fields[i].Value, true
-		}
-	}
-	return "", false
-}
 
 // First returns the value of the first line of a name, whatever its case, and how many lines there are.
 func (h *Head) First(name string) (value string, lines int) {
