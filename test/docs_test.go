@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"go/ast"
 	"go/token"
 	"math/big"
@@ -62,12 +61,8 @@ func TestComparisonFigures(t *testing.T) {
 	}
 }
 
-// The configurations in the README are ones that sidepass takes.
-func TestReadmeConfigurations(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// The configurations on these pages are ones that sidepass takes.
+func TestPagesConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
@@ -78,41 +73,25 @@ func TestReadmeConfigurations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) != 3 {
-		t.Fatalf("the README has %d configurations, want 3", len(blocks))
-	}
-	for i, b := range blocks {
-		file := filepath.Join(dir, fmt.Sprint(i, ".yaml"))
-		if err := os.WriteFile(file, []byte(strings.NewReplacer("/run/secrets/auth0-client-secret", secret, "/run/tls", dir).Replace(b[1])), 0o600); err != nil {
-			t.Fatal(err)
+	for page, n := range map[string]int{"README.md": 2, "docs/rules.md": 1, "docs/inbound.md": 5} {
+		blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, page), -1)
+		if len(blocks) != n {
+			t.Errorf("%s has %d configurations, want %d", page, len(blocks), n)
 		}
-		if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
-			t.Errorf("configuration %d of the README: %v", i+1, err)
+		for i, b := range blocks {
+			file := filepath.Join(dir, "sidepass.yaml")
+			text := regexp.MustCompile(`/run/secrets/\S+`).ReplaceAllString(strings.ReplaceAll(b[1], "/run/tls", dir), secret)
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
+				t.Errorf("configuration %d of %s: %v", i+1, page, err)
+			}
 		}
 	}
 }
 
-// So are those of the page on rules.
-func TestRulesPageConfigurations(t *testing.T) {
-	page, err := os.ReadFile("../docs/rules.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 1 {
-		t.Fatalf("docs/rules.md has %d configurations, want 1", len(blocks))
-	}
-	file := filepath.Join(t.TempDir(), "sidepass.yaml")
-	if err := os.WriteFile(file, []byte(blocks[0][1]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := config.Load(config.LoadOptions{Files: []string{file}}); err != nil {
-		t.Error(err)
-	}
-}
-
-// certificateFiles are what the README's configurations name under /run/tls.
+// certificateFiles are what configurations on pages name under /run/tls.
 func certificateFiles(t *testing.T) map[string][]byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
