@@ -27,6 +27,7 @@ func (a *app) run(cmd *cobra.Command, _ []string) error {
 	}
 	log, requests, level := newLogger(loaded.Config.Log, a.err)
 	defer func() { _ = log.Sync() }()
+	libraries{log}.listen()
 	version, commit := buildInfo()
 	log.Info("sidepass starts", zap.String("version", version), zap.String("commit", commit), zap.Strings("files", loaded.Files))
 

@@ -249,3 +249,16 @@ func TestLogHasPlainHTTPToTLS(t *testing.T) {
 		t.Errorf("want one line, got %v", lines)
 	}
 }
+
+// An upstream that says more than it was asked for makes net/http say so, in a line of ours, and without what it was.
+func TestLogHasNothingThatCameUnasked(t *testing.T) {
+	up := rawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\ncanary-5c1e")
+	s := startBeside(t, "engine: std\n"+outboundYAML(startIssuer(t), "", ordersRoute(up.URL())))
+	want(t, get(t, s.proxied(), "http://orders.internal/"), 200, "")
+	eventually(t, 5*time.Second, "the line", func() bool { return strings.Contains(s.log.String(), "Unsolicited response") })
+	for line := range strings.Lines(s.log.String()) {
+		if !json.Valid([]byte(line)) || strings.Contains(line, "canary") {
+			t.Errorf("the log has %s", line)
+		}
+	}
+}
