@@ -17,7 +17,7 @@ type libraries struct{ log *zap.Logger }
 // listen makes the libraries of this process speak to the log, and not to standard error.
 func (l libraries) listen() {
 	stdlog.SetFlags(0)
-	stdlog.SetOutput(l)
+	stdlog.SetOutput(l) //nolint:forbidigo // what it writes goes to that one log
 	goredis.SetLogger(l)
 }
 
