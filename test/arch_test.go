@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"test/issuer":                 {},
 	"test/upstream":               {},
 	"test/localaddr":              {},
+	"test/corpus":                 {},
 	"examples/orders":             {},
 	"examples/clients/go":         {},
 	"examples/clients/grpc":       {},
