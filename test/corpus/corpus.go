@@ -22,11 +22,11 @@ const header = "go test fuzz v1\n"
 
 // Add adds to f what testdata/corpus has for it. With -corpus that is first replaced by what Go's cache has, after
 // `go test -fuzz`.
-func Add(f *testing.F, importPath string) {
+func Add(f *testing.F) {
 	f.Helper()
 	file := filepath.Join("testdata", "corpus", f.Name())
 	if *update {
-		if err := write(file, importPath, f.Name()); err != nil {
+		if err := write(file, f.Name()); err != nil {
 			f.Fatal(err)
 		}
 	}
@@ -43,12 +43,13 @@ func Add(f *testing.F, importPath string) {
 	}
 }
 
-func write(file, importPath, name string) error {
-	cache, err := exec.Command("go", "env", "GOCACHE").Output()
-	if err != nil {
+func write(file, name string) error {
+	cache, errCache := exec.Command("go", "env", "GOCACHE").Output()
+	importPath, errList := exec.Command("go", "list").Output() // a test runs in its package's folder
+	if err := errors.Join(errCache, errList); err != nil {
 		return err
 	}
-	found, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(cache)), "fuzz", filepath.FromSlash(importPath), name, "*"))
+	found, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(cache)), "fuzz", filepath.FromSlash(strings.TrimSpace(string(importPath))), name, "*"))
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func seed(f *testing.F, text string, more ...any) {
 // Law: a request that ReadRequest accepts is the same request to net/http: method, target, version, fields, Host, whether the
 // connection persists, content, trailer fields, and what follows. Where to us its end is missing, so it is to net/http.
 func FuzzRequest(f *testing.F) {
-	corpus.Add(f, "github.com/sidepass/sidepass/proxy/engine/h1")
+	corpus.Add(f)
 	for _, c := range brokenRequests {
 		seed(f, c.text+"hello")
 		seed(f, c.twin+"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n")
@@ -75,7 +75,7 @@ func FuzzRequest(f *testing.F) {
 
 // Law: an answer that ReadAnswer accepts is the same answer to net/http, as above.
 func FuzzAnswer(f *testing.F) {
-	corpus.Add(f, "github.com/sidepass/sidepass/proxy/engine/h1")
+	corpus.Add(f)
 	for i, c := range brokenAnswers {
 		seed(f, c.text+"hello", i%2 == 0)
 		seed(f, c.twin+"5\r\nhello\r\n0\r\n\r\nHTTP/1.1 ", i%3 == 0)
@@ -121,7 +121,7 @@ func FuzzAnswer(f *testing.F) {
 // Law: content in chunks is read the same in whatever pieces it comes, and is the same to net/http: content, trailer fields, and what
 // follows. Where to us its end is missing, so it is to net/http.
 func FuzzChunks(f *testing.F) {
-	corpus.Add(f, "github.com/sidepass/sidepass/proxy/engine/h1")
+	corpus.Add(f)
 	for i, c := range brokenChunks {
 		seed(f, c.text, uint16(i), uint16(2*i))
 		seed(f, c.twin, uint16(i/2), uint16(3*i))
