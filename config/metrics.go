@@ -28,12 +28,17 @@ func MetricsListen(o LoadOptions) Listen {
 		}
 	}
 	applyEnvironment(root, o.Environ, ignored)
-	if metrics := root.keys["metrics"]; metrics != nil && metrics.keys["listen"] != nil {
-		if l, err := ParseListen(metrics.keys["listen"].text); err == nil {
-			return l
+	for _, metrics := range []*node{root.keys["metrics"], emptyRoot()} { // the other has the default
+		var m Metrics
+		d := decoder{problems: ignored, places: map[string]place{}}
+		if metrics != nil {
+			d.section(reflect.ValueOf(&m).Elem(), metrics, "metrics")
+		}
+		if m.Listen.IsSet() {
+			return m.Listen
 		}
 	}
-	return Listen{Network: "tcp", Address: ":8403"}
+	panic("config: metrics.listen has no default") // a mistake in a tag, found by any test
 }
 
 // metricsSection is the lines of a file's section `metrics`, where the file as a whole is not YAML.

@@ -24,9 +24,12 @@ type problem struct {
 	Claims   string `json:"claims,omitempty"`
 }
 
+// InstanceField is the field that has the instance of an answer of our own, and of no other: an upstream's is not passed on.
+const InstanceField = "Sidepass-Instance"
+
 // Refusal turns a verdict that refuses into the answer to send: status, Proxy-Status (RFC 9209), WWW-Authenticate
 // (RFC 6750, section 3; RFC 9449, section 7.1), Retry-After and a problem document (RFC 9457). instance is the urn that the log line has too;
-// it is also in Sidepass-Instance, since the answers to HEAD and to gRPC have no body.
+// it is also in [InstanceField], since the answers to HEAD and to gRPC have no body.
 // To a gRPC request the answer is Trailers-Only, as gRPC over HTTP/2 has it.
 func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	reason := v.Reason
@@ -42,7 +45,7 @@ func Refusal(v *Verdict, grpc bool, instance string) Reply {
 	header := make([]Field, 0, 7)
 	header = append(header,
 		Field{"Proxy-Status", "sidepass; error=" + e.proxyError + `; details="` + string(reason) + `"`},
-		Field{"Sidepass-Instance", instance},
+		Field{InstanceField, instance},
 		Field{"Cache-Control", "no-store"})
 	if e.challenge != "" {
 		header = challenges(header, v, e, detail)

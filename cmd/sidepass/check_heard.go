@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sidepass/sidepass/proxy/issuerhttp"
 	"github.com/sidepass/sidepass/proxy/revocation"
 	revocationredis "github.com/sidepass/sidepass/proxy/revocation/redis"
 	"github.com/sidepass/sidepass/tokencache"
@@ -70,8 +71,7 @@ func (h *heard) answer(issuer string, res *http.Response, now time.Time) {
 	a := answer{tls: res.TLS}
 	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil {
 		age, _ := strconv.ParseUint(res.Header.Get("Age"), 10, 31) // in a cache on the way (RFC 9111, section 5.1)
-		// A Date is the beginning of the second that it was written in.
-		a.dated, a.ahead = true, date.Add(time.Duration(age)*time.Second+time.Second/2-1).Sub(now).Round(time.Second)
+		a.dated, a.ahead = true, issuerhttp.Ahead(date.Add(time.Duration(age)*time.Second), now)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

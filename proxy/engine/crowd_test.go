@@ -251,7 +251,7 @@ func (c *crowd) hear(br *bufio.Reader, q question) bool {
 		}
 		content, err := io.ReadAll(res.Body)
 		of := res.Header.Get("X-Id")
-		switch own := res.Header.Get(instanceField) != ""; {
+		switch own := res.Header.Get(proxy.InstanceField) != ""; {
 		case res.StatusCode < 200:
 			if of != "" && of != q.id {
 				c.t.Errorf("an interim answer to %s is of %s", q.id, of)

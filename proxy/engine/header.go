@@ -105,13 +105,10 @@ func trailers(announced http.Header, v *proxy.Verdict) http.Header {
 	return out
 }
 
-// instanceField has the instance of an answer of our own, and of no other.
-const instanceField = "Sidepass-Instance"
-
-// dropOwn removes from an upstream's fields what only answers of our own carry: [instanceField], and the members of Proxy-Status that
+// dropOwn removes from an upstream's fields what only answers of our own carry: [proxy.InstanceField], and the members of Proxy-Status that
 // are named sidepass (RFC 9209, section 2).
 func dropOwn(h http.Header) {
-	delete(h, instanceField)
+	delete(h, proxy.InstanceField)
 	values := h["Proxy-Status"]
 	if len(values) == 0 {
 		return

@@ -77,7 +77,7 @@ func (l *lean) appendAnswerFields(b []byte, k *link) []byte {
 				continue
 			}
 		case h1.Other:
-			if h1.Same(f.Name, instanceField) {
+			if h1.Same(f.Name, proxy.InstanceField) {
 				continue
 			}
 			dated = dated || h1.Same(f.Name, "Date")
@@ -228,7 +228,7 @@ func (l *lean) appendLastChunk(b []byte, k *link) []byte {
 		switch {
 		case f.Kind == h1.ProxyStatus:
 			own = append(own, f.Value)
-		case f.Kind == h1.Other && !h1.Same(f.Name, instanceField) && httpguts.ValidTrailerHeader(textproto.CanonicalMIMEHeaderKey(f.Name)):
+		case f.Kind == h1.Other && !h1.Same(f.Name, proxy.InstanceField) && httpguts.ValidTrailerHeader(textproto.CanonicalMIMEHeaderKey(f.Name)):
 			b = appendField(b, f.Name, f.Value)
 		}
 	}

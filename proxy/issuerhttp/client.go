@@ -130,11 +130,11 @@ func (c *Client) check(u *url.URL) error {
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme != "http":
-		return fmt.Errorf("%s is neither https nor http", shown(u))
+		return fmt.Errorf("%s is neither https nor http", Shown(u))
 	case c.options.AllowHTTP || loopback(u.Hostname()):
 		return nil
 	}
-	return fmt.Errorf("%s would send secrets and keys in clear: use https, or set allow_http", shown(u))
+	return fmt.Errorf("%s would send secrets and keys in clear: use https, or set allow_http", Shown(u))
 }
 
 func loopback(host string) bool {
@@ -142,8 +142,8 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// shown is a URL without what may be secret in it.
-func shown(u *url.URL) string {
+// Shown is a URL without what may be secret in it, for an error.
+func Shown(u *url.URL) string {
 	return Printable((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), 200)
 }
 
@@ -186,14 +186,14 @@ func unusable(r *http.Request, res *http.Response) error {
 	if res.StatusCode/100 == 3 {
 		to := "nowhere"
 		if u, err := res.Location(); err == nil {
-			to = shown(u)
+			to = Shown(u)
 		}
 		return &Error{Kind: Unusable, Status: res.StatusCode,
-			Detail: fmt.Sprintf("%s answered %d, a redirect to %s; redirects are not followed: configure the URL that answers itself", shown(r.URL), res.StatusCode, to)}
+			Detail: fmt.Sprintf("%s answered %d, a redirect to %s; redirects are not followed: configure the URL that answers itself", Shown(r.URL), res.StatusCode, to)}
 	}
 	if e := res.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return &Error{Kind: Unusable, Status: res.StatusCode,
-			Detail: fmt.Sprintf("%s answered with Content-Encoding %s although none was asked for", shown(r.URL), Printable(e, 40))}
+			Detail: fmt.Sprintf("%s answered with Content-Encoding %s although none was asked for", Shown(r.URL), Printable(e, 40))}
 	}
 	return nil
 }

@@ -12,6 +12,11 @@ func ClockSkew(h http.Header, received time.Time) (ahead time.Duration, ok bool)
 	if age := h.Get("Age"); err != nil || age != "" && age != "0" {
 		return 0, false
 	}
-	// A Date is the beginning of the second that it was written in.
-	return date.Add(time.Second/2 - 1).Sub(received).Round(time.Second), true
+	return Ahead(date, received), true
+}
+
+// Ahead is how far a clock is ahead of ours, in whole seconds, that wrote a Date which we received then. A Date is the beginning of the
+// second that it was written in.
+func Ahead(date, received time.Time) time.Duration {
+	return date.Add(time.Second/2 - 1).Sub(received).Round(time.Second)
 }

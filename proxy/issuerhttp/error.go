@@ -49,7 +49,7 @@ func (c *Client) trouble(r *http.Request, err error) error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &long):
-		return &Error{Kind: Unusable, Detail: fmt.Sprintf("the answer of %s is longer than %d bytes", shown(r.URL), long.Limit)}
+		return &Error{Kind: Unusable, Detail: fmt.Sprintf("the answer of %s is longer than %d bytes", Shown(r.URL), long.Limit)}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return &Error{Kind: Timeout, Detail: fmt.Sprintf("%s gave no complete answer within %s", host, c.options.Timeout)}
 	case errors.As(err, &dns):

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -129,9 +128,9 @@ func (k *Keys) fetch(ctx context.Context) (set *Set, maxAge time.Duration, err e
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusTooManyRequests:
-		return nil, -1, &failure{ResultThrottled, fmt.Errorf("%s, where the key set is, answered %d", without(req.URL), resp.StatusCode)}
+		return nil, -1, &failure{ResultThrottled, fmt.Errorf("%s, where the key set is, answered %d", issuerhttp.Shown(req.URL), resp.StatusCode)}
 	default:
-		return nil, -1, &failure{ResultOtherError, fmt.Errorf("%s, where the key set is, answered %d", without(req.URL), resp.StatusCode)}
+		return nil, -1, &failure{ResultOtherError, fmt.Errorf("%s, where the key set is, answered %d", issuerhttp.Shown(req.URL), resp.StatusCode)}
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
 	if err != nil {
@@ -139,11 +138,6 @@ func (k *Keys) fetch(ctx context.Context) (set *Set, maxAge time.Duration, err e
 	}
 	set, err = parse(data)
 	return set, maxAgeOf(resp.Header), err
-}
-
-// without is a URL without what may be a secret in it, for an error.
-func without(u *url.URL) string {
-	return issuerhttp.Printable((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), 200)
 }
 
 func parse(data []byte) (*Set, error) {

@@ -14,10 +14,7 @@ type Doubt struct {
 // Doubts are those of a well-formed pattern: wildcards as other routers write them, and a method that no client sends. A
 // segment that is percent-encoded, as in /%2A, is meant as it is.
 func Doubts(s string) (doubts []Doubt) {
-	method, path := "", s
-	if i := strings.IndexAny(s, " \t"); i >= 0 {
-		method, path = s[:i], strings.TrimLeft(s[i+1:], " \t")
-	}
+	method, path, _ := split(s)
 	if upper := strings.ToUpper(method); upper != method {
 		doubts = append(doubts, Doubt{fmt.Sprintf("methods are upper case: no request with the method %s falls under %s", upper, s), "write " + upper + " " + path})
 	}

@@ -32,15 +32,21 @@ type parsed struct {
 	segments []segment
 }
 
+// split parts a pattern's method, where it has one, from its path.
+func split(s string) (method, path string, has bool) {
+	i := strings.IndexAny(s, " \t")
+	if i < 0 {
+		return "", s, false
+	}
+	return s[:i], strings.TrimLeft(s[i+1:], " \t"), true
+}
+
 // parse takes a pattern apart. Its error says what is wrong, without the pattern.
 func parse(s string) (parsed, error) {
 	p := parsed{text: s}
-	rest := s
-	if i := strings.IndexAny(s, " \t"); i >= 0 {
-		p.method, rest = s[:i], strings.TrimLeft(s[i+1:], " \t")
-		if !isMethod(p.method) {
-			return p, fmt.Errorf("%q is not an HTTP method", p.method)
-		}
+	method, rest, has := split(s)
+	if p.method = method; has && !isMethod(method) {
+		return p, fmt.Errorf("%q is not an HTTP method", method)
 	}
 	slash := strings.IndexByte(rest, '/')
 	switch {
